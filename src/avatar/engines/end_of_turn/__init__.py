@@ -1,0 +1,1 @@
+"""End of turn: has the speaker finished, or only paused?"""

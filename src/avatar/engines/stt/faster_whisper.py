@@ -1,0 +1,108 @@
+"""Multilingual speech to text by faster-whisper (CTranslate2), on the CPU or on CUDA.
+
+Owns the choice of precision and of decoding options. The library is imported when the model is loaded: importing it
+takes a fifth of a second. Weights come from a folder, never from the network.
+"""
+
+import threading
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from avatar.core.audio import INPUT_RATE_HZ, Pcm, silence
+from avatar.core.errors import EngineFailed
+from avatar.engines.base import Capabilities, Transcript
+from avatar.engines.stt.loops import without_loop
+from avatar.engines.stt.utterance import Recognizer, Stopped, Utterance
+from avatar.engines.worker import ModelThreads
+
+Device = Literal["auto", "cpu", "cuda"]
+
+_COMPUTE_TYPES = {"cpu": ("int8", "float32"), "cuda": ("float16", "int8", "float32")}
+"""The first that the hardware does well is taken."""
+_BEAMS = 3
+"""Wider beams cost a third more time each and mend ever fewer words."""
+_LONGEST_SAMPLES = 28 * INPUT_RATE_HZ
+"""Whisper hears 30 s at once (Radford et al. 2022); a piece leaves room for its end."""
+_TOKENS_PER_S = 16
+_SPARE_TOKENS = 16
+_MOST_TOKENS = 224
+"""Bounds on what is written for a piece: twice what the fastest speech needs, and half of Whisper's context."""
+
+
+class FasterWhisper:
+    """Fills `SpeechToText`. Detects the language unless told."""
+
+    def __init__(self, weights: Path, *, device: Device = "auto", threads: int = 0, concurrent: int = 2) -> None:
+        """`weights`: a CTranslate2 model folder with its `tokenizer.json`. `threads`: CPU threads for one stream;
+        0 lets the library choose. `concurrent`: streams transcribed at the same time."""
+        self.name = f"faster-whisper ({weights.name})"
+        self.capabilities = Capabilities(
+            languages=frozenset({"en"}) if weights.name.endswith(".en") else frozenset(),
+            streams=True,
+            concurrent=concurrent,
+        )
+        load = partial(_Model, weights, device, threads, concurrent)
+        self._threads: ModelThreads[Recognizer] = ModelThreads(self.name, load, concurrent)
+
+    async def warm_up(self) -> None:
+        await self._threads.warm_up()
+
+    async def aclose(self) -> None:
+        await self._threads.aclose()
+
+    def open(self, language: str | None = None) -> Utterance:
+        """As `SpeechToText.open`; a language the model does not know is detected instead."""
+        return Utterance(self._threads, language)
+
+
+class _Model:
+    """Fills `Recognizer`."""
+
+    longest_samples = _LONGEST_SAMPLES
+    drafts = True
+
+    def __init__(self, weights: Path, device: Device, threads: int, concurrent: int) -> None:
+        for file in ("model.bin", "config.json", "tokenizer.json"):
+            # Without its tokenizer the library would go and download one.
+            if not (weights / file).is_file():
+                raise EngineFailed(f"{file} is missing in {weights}: fetch the weights, then start again.")
+        import ctranslate2
+        from faster_whisper import WhisperModel
+
+        if device == "auto":
+            device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
+        self._whisper = WhisperModel(
+            str(weights),
+            device=device,
+            compute_type=next(
+                t for t in _COMPUTE_TYPES[device] if t in ctranslate2.get_supported_compute_types(device)
+            ),
+            cpu_threads=threads,
+            num_workers=concurrent,
+            local_files_only=True,
+        )
+        self._languages = frozenset(self._whisper.supported_languages)
+        self.recognize(silence(INPUT_RATE_HZ), None, thorough=True, stop=threading.Event())
+
+    def recognize(self, pcm: Pcm, language: str | None, *, thorough: bool, stop: threading.Event) -> Transcript:
+        """As `Recognizer.recognize`: stops before each segment; one that is being decoded is bounded by its tokens."""
+        if stop.is_set():
+            raise Stopped("The transcription was stopped.")
+        segments, info = self._whisper.transcribe(
+            pcm,
+            language=language if language in self._languages else None,
+            beam_size=_BEAMS if thorough else 1,
+            temperature=0.0,  # the library's retries at higher temperatures would take many times as long
+            condition_on_previous_text=False,
+            without_timestamps=True,
+            vad_filter=False,
+            max_new_tokens=min(_MOST_TOKENS, _SPARE_TOKENS + _TOKENS_PER_S * pcm.size // INPUT_RATE_HZ),
+        )
+        texts = []
+        for segment in segments:
+            if stop.is_set():
+                raise Stopped("The transcription was stopped.")
+            kept = without_loop(segment.tokens)
+            texts.append(segment.text if kept == segment.tokens else self._whisper.hf_tokenizer.decode(kept))
+        return Transcript("".join(texts).strip(), info.language)

@@ -1,0 +1,206 @@
+"""`avatar models`: what weights are here, getting them, checking them.
+
+Words and bars only; all work is `avatar.hub`'s. What fetches is imported when it is needed, so that other commands
+start without it.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from avatar import settings
+from avatar.core.errors import SetupError
+from avatar.hub import catalog, presence
+from avatar.hub.catalog import Model, Profile
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from avatar.hub.fetch import Result
+    from avatar.hub.source import OnProgress, Progress
+
+app = typer.Typer(help="Model weights: list, fetch, verify.", no_args_is_help=True)
+_console = Console(highlight=False, soft_wrap=True)
+
+_PLAIN_EVERY_S = 5.0
+_PLAIN_COLUMNS = 200
+"""Width of a table that no terminal bounds."""
+
+Keys = Annotated[list[str] | None, typer.Argument(metavar="[KEY]...", help="Catalog keys, as `list` shows them.")]
+
+
+@app.command("list")
+def list_models() -> None:
+    """Show every model AVATAR knows and whether it is here."""
+    with _setup_errors():
+        models_dir = settings.load().models_dir
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("key", "role", "state", "size", "licence"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("where", no_wrap=True)
+    for model in catalog.MODELS.values():
+        folder = presence.locate(models_dir, model.key)
+        state = "[green]present[/]" if folder else "[dim]-[/]"
+        where = str(folder) if folder else f"[dim]{_offered_by(model)}[/]"
+        table.add_row(model.key, model.role, state, _size(model.size_bytes), model.licence, where)
+    for path in presence.local_ggufs(models_dir):
+        table.add_row(path.name, "llm", "[green]present[/]", _size(path.stat().st_size), "", str(path))
+    console = _console if _console.is_terminal else Console(width=_PLAIN_COLUMNS)
+    console.print(table)
+    for profile, keys in catalog.PROFILES.items():
+        size_bytes = sum(catalog.model(key).size_bytes for key in keys)
+        _console.print(f"[bold]{profile}[/] ({_size(size_bytes)}): {', '.join(keys)}")
+
+
+@app.command()
+def fetch(
+    keys: Keys = None,
+    profile: Annotated[
+        Profile | None, typer.Option(help="A set of models; without it and without keys, the setting models.profile.")
+    ] = None,
+) -> None:
+    """Get models; what is here already is checked, what was begun goes on."""
+    from avatar.hub.fetch import fetch as fetch_models
+
+    with _setup_errors():
+        chosen = settings.load()
+        wanted = list(keys or [])
+        if profile or not wanted:
+            wanted += catalog.PROFILES[profile or chosen.models.profile]
+        with _progress() as on_progress:
+            results = asyncio.run(
+                fetch_models(
+                    wanted, chosen.models_dir, chosen.models.sources, chosen.models.connect_timeout_s, on_progress
+                )
+            )
+    for result in results:
+        _tell_result(result)
+    if not all(result.ok for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def verify(keys: Keys = None) -> None:
+    """Hash the files of models (all that are here, unless named) and compare; needs no network."""
+    from avatar.hub.verify import verify as verify_model
+
+    with _setup_errors():
+        models_dir = settings.load().models_dir
+        chosen = keys or list(presence.present(models_dir))
+        reports = [asyncio.run(verify_model(models_dir, key)) for key in chosen]
+    if not reports:
+        _console.print(f"No model is in {models_dir}: run `avatar models fetch`.")
+        raise typer.Exit(1)
+    for report in reports:
+        unknown = [file.name for file in report.files if file.state == "unknown"]
+        if not report.ok:
+            bad = ", ".join(f"{file.name}: {file.state}" for file in report.unsound)
+            _console.print(f"[red]{report.key}[/]: {bad}. Run `avatar models fetch {report.key}`.")
+        elif unknown:
+            names = ", ".join(unknown)
+            _console.print(f"[yellow]{report.key}[/]: copied by hand, nothing to compare {names} with.")
+        else:
+            _console.print(f"[green]{report.key}[/]: ok")
+    if not all(report.ok for report in reports):
+        raise typer.Exit(1)
+
+
+@app.command()
+def path(key: Annotated[str | None, typer.Argument(help="Catalog key.")] = None) -> None:
+    """Print the folder of all models, or of one."""
+    with _setup_errors():
+        models_dir = settings.load().models_dir
+        folder = presence.locate(models_dir, key) if key else models_dir
+        if folder is None:
+            raise SetupError(f"{key} is not in {models_dir}: run `avatar models fetch {key}`.")
+    typer.echo(folder)
+
+
+@contextmanager
+def _setup_errors() -> Iterator[None]:
+    """A wrong setting, key or folder ends the command with its message, not with a traceback."""
+    try:
+        yield
+    except SetupError as error:
+        typer.secho(str(error), err=True, fg=typer.colors.RED)
+        raise typer.Exit(1) from None
+
+
+def _tell_result(result: "Result") -> None:
+    if result.ok:
+        how = f"fetched from {', '.join(result.sources)}" if result.sources else "was here already"
+        _console.print(f"[green]{result.key}[/]: {how}: {result.folder}")
+        return
+    _console.print(f"[red]{result.key}[/]: not fetched.")
+    for problem in result.problems:
+        _console.print(f"  {problem}", markup=False)
+    _console.print(
+        "  Try again (what was received is kept), set HF_ENDPOINT to a mirror you can reach, or copy its folder to "
+        f"{settings.load().models_dir / result.key}.",
+        markup=False,
+    )
+
+
+@contextmanager
+def _progress() -> Iterator["OnProgress"]:
+    """Bars on a terminal, a line now and then elsewhere."""
+    if not _console.is_terminal:
+        yield _PlainLines()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Bars(*columns, TimeRemainingColumn(), console=_console, transient=True) as bars:
+        yield _BarLines(bars)
+
+
+class _BarLines:
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._tasks: dict[tuple[str, str], TaskID] = {}
+
+    def __call__(self, event: "Progress") -> None:
+        if (event.key, event.file) not in self._tasks:
+            self._tasks[event.key, event.file] = self._bars.add_task("", total=None)
+        state = "" if event.state == "downloading" else f" [dim]{event.state}[/]"
+        self._bars.update(
+            self._tasks[event.key, event.file],
+            description=f"{event.file or event.key}{state}",
+            total=event.total_bytes,
+            completed=event.received_bytes,
+            visible=event.state not in ("done", "failed"),
+        )
+
+
+class _PlainLines:
+    def __init__(self) -> None:
+        self._said: tuple[str, str, str] | None = None
+        self._said_at_s = 0.0
+
+    def __call__(self, event: "Progress") -> None:
+        now_s = time.monotonic()
+        what = (event.key, event.file, event.state)
+        if what == self._said and now_s - self._said_at_s < _PLAIN_EVERY_S:
+            return
+        self._said, self._said_at_s = what, now_s
+        of = f" of {_size(event.total_bytes)}" if event.total_bytes else ""
+        amount = f" {_size(event.received_bytes)}{of}" if event.state == "downloading" else ""
+        note = f": {event.note}" if event.note else ""
+        name = f"{event.key}/{event.file}" if event.file else event.key
+        source = f" ({event.source})" if event.source else ""
+        _console.print(f"{name}: {event.state}{amount}{source}{note}", markup=False)
+
+
+def _offered_by(model: Model) -> str:
+    packages = sorted({file.package.requirement for file in model.files if file.package})
+    return ", ".join(filter(None, (model.huggingface, *packages)))
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.1f} MB"

@@ -1,0 +1,101 @@
+// One turn: what was said, what was answered (and heard), how long it took.
+
+import { heardLength, type Turn } from "../conversation";
+import { explain, type Strings } from "../strings";
+import type { ReplyMetrics } from "../wire";
+import { PlayIcon, StopIcon, WarningIcon } from "./icons";
+
+interface Props {
+  turn: Turn;
+  strings: Strings;
+  busy: boolean;
+  replaying: boolean;
+  onReplay: () => void;
+}
+
+export function TurnView({ turn, strings, busy, replaying, onReplay }: Props) {
+  const over = turn.state !== "open";
+  return (
+    <article className="turn" data-turn={turn.id} data-state={turn.state}>
+      {turn.said && (
+        <p className="said" data-final={turn.saidFinal}>
+          <span className="sr-only">{strings.you}: </span>
+          {turn.said}
+        </p>
+      )}
+      {turn.reply ? <Reply turn={turn} strings={strings} /> : turn.saidFinal && !over && !turn.problem && <Dots />}
+      {turn.problem && <TurnProblem code={turn.problem.code} detail={turn.problem.detail} strings={strings} />}
+      {over && (turn.reply || turn.state === "interrupted") && (
+        <footer className="facts">
+          {turn.reply && (
+            <button
+              className="small round"
+              onClick={onReplay}
+              disabled={busy}
+              title={replaying ? strings.stopReplay : strings.replay}
+              aria-label={replaying ? strings.stopReplay : strings.replay}
+            >
+              {replaying ? <StopIcon /> : <PlayIcon />}
+            </button>
+          )}
+          {turn.state === "interrupted" && <span className="tag">{strings.interrupted}</span>}
+          {turn.metrics && <Metrics metrics={turn.metrics} strings={strings} />}
+        </footer>
+      )}
+    </article>
+  );
+}
+
+function Reply({ turn, strings }: { turn: Turn; strings: Strings }) {
+  const cut = turn.state !== "open" && turn.state !== "completed" && turn.heard !== null;
+  const heard = cut ? heardLength(turn.reply, turn.heard ?? "") : turn.reply.length;
+  return (
+    <p className="reply" data-open={turn.state === "open"}>
+      <span className="sr-only">{strings.assistant}: </span>
+      <span className="heard">{turn.reply.slice(0, heard)}</span>
+      {heard < turn.reply.length && (
+        <s className="unheard" title={strings.unheard}>
+          {turn.reply.slice(heard)}
+        </s>
+      )}
+    </p>
+  );
+}
+
+function Metrics({ metrics, strings }: { metrics: ReplyMetrics; strings: Strings }) {
+  const total = metrics.voice_to_voice_ms;
+  const stages = Object.entries(strings.metrics).flatMap(([key, label]) => {
+    const value = metrics[key as keyof ReplyMetrics];
+    return typeof value === "number" ? [`${label} ${Math.round(value)}`] : [];
+  });
+  return (
+    <span className="metrics">
+      {typeof total === "number" && (
+        <span title={strings.voiceToVoice}>
+          <b className="latency">{Math.round(total)} ms</b> {strings.latency}
+        </span>
+      )}
+      {stages.length > 0 && <small>{stages.join(" · ")} ms</small>}
+    </span>
+  );
+}
+
+function TurnProblem({ code, detail, strings }: { code: string; detail: string | undefined; strings: Strings }) {
+  const [what, todo] = explain(strings, code);
+  return (
+    <p className="problem" role="alert" data-code={code} title={detail}>
+      <WarningIcon />
+      <span>
+        <b>{what}</b> {todo}
+      </span>
+    </p>
+  );
+}
+
+const Dots = () => (
+  <p className="dots" aria-hidden="true">
+    <i />
+    <i />
+    <i />
+  </p>
+);

@@ -1,0 +1,174 @@
+import { describe, expect, it } from "vitest";
+
+import { type Conversation, type ConversationEvent, EMPTY, heardLength, reduce, statusOf } from "./conversation";
+import type { ReplyDone, ServerMessage, SessionReady } from "./wire";
+
+const READY: SessionReady = {
+  type: "session.ready",
+  session_id: "s1",
+  conversation_id: "c1",
+  resume_token: "r",
+  mode: "live",
+  engines: { stt: "moonshine" },
+  output: { format: "pcm16", sample_rate: 22050 },
+  limits: {
+    max_buffer_bytes: 1,
+    max_buffer_chunks: 1,
+    max_utterance_s: 60,
+    max_message_bytes: 1,
+    max_text_chars: 8000,
+  },
+};
+const OPEN: Conversation = { ...EMPTY, link: "open", session: READY };
+
+const said = (turn_id: string, text: string, is_final = true): ServerMessage => ({
+  type: "transcript",
+  turn_id,
+  text,
+  is_final,
+});
+const delta = (turn_id: string, text: string): ServerMessage => ({
+  type: "reply.text",
+  turn_id,
+  delta: text,
+  is_final: false,
+});
+const audio = (turn_id: string): ServerMessage => ({ type: "reply.audio", turn_id, sample_rate: 22050 });
+const done = (turn_id: string, status: ReplyDone["status"], heard_text = ""): ServerMessage => ({
+  type: "reply.done",
+  turn_id,
+  status,
+  heard_text,
+  metrics: { voice_to_voice_ms: 800 },
+});
+
+function after(...steps: (ServerMessage | ConversationEvent)[]): Conversation {
+  const local = ["link", "typed", "held", "released", "silent", "problem", "dismissed", "forgotten"];
+  return steps.reduce<Conversation>(
+    (state, step) =>
+      reduce(
+        state,
+        local.includes(step.type)
+          ? (step as ConversationEvent)
+          : { type: "server", message: step as ServerMessage },
+      ),
+    OPEN,
+  );
+}
+
+describe("a spoken turn", () => {
+  it("goes through hearing, thinking, speaking and back", () => {
+    const steps: (ServerMessage | ConversationEvent)[] = [
+      { type: "speech.started", at_ms: 0 },
+      { type: "speech.stopped", at_ms: 900 },
+      said("t1", "hello"),
+      delta("t1", "Hi."),
+      audio("t1"),
+      done("t1", "completed", "Hi."),
+      { type: "silent", turnId: "t1" },
+    ];
+    const statuses = steps.map((_, n) => statusOf(after(...steps.slice(0, n + 1))));
+    expect(statuses).toEqual(["hearing", "ready", "thinking", "thinking", "speaking", "speaking", "ready"]);
+  });
+
+  it("shows partial transcripts, and drops those that came to nothing", () => {
+    expect(after(said("t1", "he", false)).turns).toMatchObject([{ id: "t1", said: "he", saidFinal: false }]);
+    expect(after(said("t1", "mm", false), said("t2", "hello")).turns).toMatchObject([{ id: "t2", said: "hello" }]);
+  });
+
+  it("streams the answer, and the final text wins", () => {
+    expect(after(said("t1", "x"), delta("t1", "One "), delta("t1", "two")).turns[0]?.reply).toBe("One two");
+    const final: ServerMessage = { type: "reply.text", turn_id: "t1", delta: "", is_final: true, text: "One, two." };
+    expect(after(said("t1", "x"), delta("t1", "One two"), final).turns[0]?.reply).toBe("One, two.");
+  });
+
+  it("falls silent at once when it is interrupted", () => {
+    const state = after(said("t1", "x"), delta("t1", "One two"), audio("t1"), done("t1", "interrupted", "One"));
+    expect(statusOf(state)).toBe("ready");
+    expect(state.turns[0]).toMatchObject({ state: "interrupted", heard: "One", metrics: { voice_to_voice_ms: 800 } });
+  });
+
+  it("is not silenced by the end of an older reply", () => {
+    const state = after(audio("t1"), audio("t2"), done("t1", "interrupted"), { type: "silent", turnId: "t1" });
+    expect(state.speaking).toBe("t2");
+  });
+});
+
+describe("a typed turn", () => {
+  it("stands at once, and takes the server's name, echoed or not", () => {
+    const typed: ConversationEvent = { type: "typed", text: "hello" };
+    expect(after(typed)).toMatchObject({ awaiting: true, turns: [{ id: "", said: "hello" }] });
+    expect(after(typed, delta("t1", "Hi")).turns).toMatchObject([{ id: "t1", said: "hello", reply: "Hi" }]);
+    expect(after(typed, said("t1", "hello"), delta("t1", "Hi")).turns).toMatchObject([{ id: "t1", reply: "Hi" }]);
+  });
+
+  it("is not taken for something said at the same time", () => {
+    const turns = after({ type: "typed", text: "hello" }, said("t1", "spoken"), said("t2", "hello")).turns;
+    expect(turns).toMatchObject([
+      { id: "t2", said: "hello" },
+      { id: "t1", said: "spoken" },
+    ]);
+  });
+
+  it("waits for a connection, and for the answer", () => {
+    const state = after({ type: "link", link: "connecting" }, { type: "typed", text: "hello" }, { type: "link", link: "waiting" });
+    expect(state.turns).toMatchObject([{ id: "", state: "open" }]);
+    expect(statusOf(reduce(state, { type: "link", link: "open" }))).toBe("thinking");
+  });
+});
+
+describe("errors", () => {
+  it("belong to their turn, or else to the page", () => {
+    const error = (turn_id?: string): ServerMessage => ({
+      type: "error",
+      code: "ENGINE_FAILED",
+      message: "why",
+      fatal: false,
+      ...(turn_id ? { turn_id } : {}),
+    });
+    const ofTurn = after(said("t1", "x"), error("t1"));
+    expect(ofTurn).toMatchObject({ awaiting: false, notice: null });
+    expect(ofTurn.turns[0]?.problem).toEqual({ code: "ENGINE_FAILED", detail: "why" });
+    const ofPage = after({ type: "released", sent: true }, error());
+    expect(ofPage).toMatchObject({ awaiting: false, notice: { code: "ENGINE_FAILED", detail: "why" } });
+    expect(reduce(ofPage, { type: "dismissed" }).notice).toBeNull();
+  });
+});
+
+describe("a lost connection", () => {
+  const lost: ConversationEvent = { type: "link", link: "waiting", retryInMs: 500 };
+
+  it("ends what was going on and keeps what was said", () => {
+    const state = after(said("t1", "x"), delta("t1", "One"), audio("t1"), said("t2", "par", false), lost);
+    expect(statusOf(state)).toBe("waiting");
+    expect(state).toMatchObject({ speaking: null, awaiting: false, hearing: false, retryInMs: 500 });
+    expect(state.turns).toMatchObject([{ id: "t1", state: "interrupted", reply: "One" }]);
+  });
+
+  it("clears its notice once the server is back", () => {
+    const state = after(lost, { type: "problem", problem: { code: "SERVER_FULL" } }, READY);
+    expect(state.notice).toBeNull();
+  });
+});
+
+describe("push-to-talk", () => {
+  it("hears while held, and thinks only if something was said", () => {
+    expect(statusOf(after({ type: "held" }))).toBe("hearing");
+    expect(statusOf(after({ type: "held" }, { type: "released", sent: true }))).toBe("thinking");
+    expect(statusOf(after({ type: "held" }, { type: "released", sent: false }))).toBe("ready");
+  });
+});
+
+describe("heardLength", () => {
+  it.each([
+    ["Paris is nice.", "Paris is", "Paris is"],
+    ["Paris  is\nnice.", "Paris is", "Paris  is"],
+    ["Paris is nice.", "Paris is…", "Paris is"],
+    ["Paris is nice.", "", ""],
+    ["你好，世界。", "你好，", "你好，"],
+    ["👍🏽 done", "👍🏽", "👍🏽"],
+    ["Paris", "Paris and more", "Paris"],
+  ])("of %j, %j heard: %j", (reply, heard, want) => {
+    expect(reply.slice(0, heardLength(reply, heard))).toBe(want);
+  });
+});

@@ -1,0 +1,185 @@
+// The messages of `/ws/chat`. Generated from `src/avatar/server/wire.py` by `scripts/wire_types.py`: do not edit.
+
+/** Forget the audio sent since the last turn. */
+export interface AudioClear {
+  type: "audio.clear";
+}
+
+/** Push-to-talk: the utterance is complete. */
+export interface AudioEnd {
+  type: "audio.end";
+}
+
+/** Format of the binary frames the client sends. */
+export interface AudioFormat {
+  format: "webm" | "pcm16";
+  /** `pcm16` only: mono, little-endian. */
+  sample_rate?: number;
+}
+
+/** Stop the reply. */
+export interface Interrupt {
+  type: "interrupt";
+}
+
+/** Format of the binary frames the client wants back (always PCM16 mono). */
+export interface OutputFormat {
+  /** Default: what the voice engine makes. */
+  sample_rate?: number | null;
+}
+
+/** Answered by `pong`. */
+export interface Ping {
+  type: "ping";
+}
+
+/** How much of a reply has really been played. */
+export interface Playback {
+  type: "playback";
+  turn_id: string;
+  played_ms: number;
+}
+
+/** Optional first message: how this session goes. */
+export interface SessionStart {
+  type: "session.start";
+  mode?: "push_to_talk" | "live";
+  /** Default: webm for push_to_talk, pcm16 16000 Hz for live. */
+  audio?: AudioFormat | null;
+  /** Go on with this conversation. */
+  conversation_id?: string | null;
+  voice_id?: string | null;
+  /** ISO 639-1; unset: detected. */
+  language?: string | null;
+  /** System prompt. */
+  instructions?: string | null;
+  output?: OutputFormat;
+}
+
+/** Changes for the turns to come; what is absent stays. */
+export interface SessionUpdate {
+  type: "session.update";
+  voice_id?: string | null;
+  language?: string | null;
+  instructions?: string | null;
+}
+
+/** A typed turn. */
+export interface Text {
+  type: "text";
+  text: string;
+}
+
+export type ClientMessage = SessionStart | SessionUpdate | AudioEnd | AudioClear | Text | Interrupt | Playback | Ping;
+
+/** Something went wrong: what happened and what to do. */
+export interface Error {
+  session_id?: string | null;
+  type: "error";
+  code: string;
+  message: string;
+  fatal: boolean;
+  turn_id?: string | null;
+}
+
+/** Bounds of what the client sends. */
+export interface Limits {
+  max_buffer_bytes: number;
+  max_buffer_chunks: number;
+  max_utterance_s: number;
+  max_message_bytes: number;
+  max_text_chars: number;
+}
+
+/** Answer to `ping`. */
+export interface Pong {
+  session_id?: string | null;
+  type: "pong";
+}
+
+/** Format of the audio the server sends. */
+export interface ReadyOutput {
+  format: "pcm16";
+  sample_rate: number;
+}
+
+/** The binary frames that follow, until `reply.done`, are this turn's PCM16. */
+export interface ReplyAudio {
+  session_id?: string | null;
+  type: "reply.audio";
+  turn_id: string;
+  sample_rate: number;
+}
+
+/** The reply is over; nothing of this turn follows, and the turn is saved. */
+export interface ReplyDone {
+  session_id?: string | null;
+  type: "reply.done";
+  turn_id: string;
+  status: "completed" | "interrupted" | "failed";
+  heard_text: string;
+  metrics: ReplyMetrics;
+}
+
+/** Where the turn's time went, in milliseconds; null where a stage did not run. */
+export interface ReplyMetrics {
+  /** Last speech sample to the decision that the turn is over. */
+  endpoint_ms?: number | null;
+  /** Transcription asked to transcript. */
+  stt_ms?: number | null;
+  /** LLM request to its first token. */
+  llm_ttft_ms?: number | null;
+  /** First clause to first audio. */
+  tts_ttfa_ms?: number | null;
+  /** Last speech sample (typed turns: the message) to first audio sent. */
+  voice_to_voice_ms?: number | null;
+}
+
+/** A piece of the answer's text; the final one carries the whole. */
+export interface ReplyText {
+  session_id?: string | null;
+  type: "reply.text";
+  turn_id: string;
+  delta: string;
+  is_final: boolean;
+  text?: string | null;
+}
+
+/** The session has its slot; turns may begin. */
+export interface SessionReady {
+  session_id?: string | null;
+  type: "session.ready";
+  conversation_id: string;
+  resume_token: string;
+  mode: "push_to_talk" | "live";
+  /** Stage (vad, end_of_turn, stt, llm, tts) to engine name. */
+  engines: Record<string, string>;
+  output: ReadyOutput;
+  limits: Limits;
+}
+
+/** The user began to speak. */
+export interface SpeechStarted {
+  session_id?: string | null;
+  type: "speech.started";
+  /** Milliseconds of input audio since the session began. */
+  at_ms: number;
+}
+
+/** The user's speech ended. */
+export interface SpeechStopped {
+  session_id?: string | null;
+  type: "speech.stopped";
+  at_ms: number;
+}
+
+/** What the user said. */
+export interface Transcript {
+  session_id?: string | null;
+  type: "transcript";
+  turn_id: string;
+  text: string;
+  is_final: boolean;
+}
+
+export type ServerMessage = SessionReady | SpeechStarted | SpeechStopped | Transcript | ReplyText | ReplyAudio | ReplyDone | Error | Pong;

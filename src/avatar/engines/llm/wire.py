@@ -1,0 +1,126 @@
+"""Chat completions as OpenAI's API writes them, which every engine here reads: the request out, the chunks back in.
+
+Owns the translation between `engines.base` and those dictionaries. Knows no transport and no engine.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from avatar.engines.base import Delta, Message, Sampling, Tool, ToolCall
+
+_THINK, _THOUGHT = "<think>", "</think>"
+
+
+def request(messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampling) -> dict[str, Any]:
+    """The body of a streaming request; what `sampling` leaves open is left out."""
+    body: dict[str, Any] = {"messages": message_dicts(messages), "max_tokens": sampling.max_tokens, "stream": True}
+    if tools:
+        body["tools"] = tool_dicts(tools)
+    for key in ("temperature", "top_p", "seed"):
+        if (value := getattr(sampling, key)) is not None:
+            body[key] = value
+    return body
+
+
+def message_dicts(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """The prompt as `messages`."""
+    return [_message_dict(message) for message in messages]
+
+
+def tool_dicts(tools: Sequence[Tool]) -> list[dict[str, Any]]:
+    """The functions on offer as `tools`."""
+    return [
+        {
+            "type": "function",
+            "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters},
+        }
+        for tool in tools
+    ]
+
+
+@dataclass
+class _Call:
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass
+class ChunkReader:
+    """Reads the chunks of one answer: drops what a model thinks before it speaks, and completes its tool calls."""
+
+    given: bool = False
+    """A delta has been made: what fails now is lost, not refused."""
+    finished: bool = False
+    _calls: dict[int, _Call] = field(default_factory=dict)
+    _thoughts: "ThoughtFilter" = field(default_factory=lambda: ThoughtFilter())
+
+    def read(self, chunk: Mapping[str, Any]) -> Delta | None:
+        """The delta in `chunk`, if there is one. Tool calls come with the last, whole."""
+        choice = next(iter(chunk.get("choices") or ()), None) or {}
+        delta = choice.get("delta") or {}
+        self._collect(delta.get("tool_calls") or ())
+        text = self._thoughts.push(delta.get("content") or "")
+        if reason := choice.get("finish_reason"):
+            self.given = self.finished = True
+            return self._last(text + self._thoughts.rest(), reason)
+        if not text:
+            return None
+        self.given = True
+        return Delta(text=text)
+
+    def _last(self, text: str, reason: str) -> Delta:
+        calls = tuple(
+            ToolCall(call.id or f"call_{index}", call.name, call.arguments or "{}")
+            for index, call in sorted(self._calls.items())
+        )
+        if calls:
+            return Delta(text, calls, "tool_calls")
+        return Delta(text, finish_reason="length" if reason == "length" else "stop")
+
+    def _collect(self, fragments: Sequence[Mapping[str, Any]]) -> None:
+        """Calls are streamed in fragments: id and name first, then the arguments bit by bit."""
+        for fragment in fragments:
+            call = self._calls.setdefault(fragment.get("index") or 0, _Call())
+            function = fragment.get("function") or {}
+            call.id = fragment.get("id") or call.id
+            call.name = function.get("name") or call.name
+            call.arguments += function.get("arguments") or ""
+
+
+class ThoughtFilter:
+    """Drops a `<think>…</think>` that an answer begins with, in whatever pieces it comes."""
+
+    def __init__(self) -> None:
+        self._held: str | None = ""
+
+    def push(self, text: str) -> str:
+        """What of `text` is to be said; what may yet turn out to be a thought is held back."""
+        if self._held is None:
+            return text
+        self._held = (self._held + text).lstrip()
+        if self._held.startswith(_THINK):
+            _, thought, said = self._held.partition(_THOUGHT)
+            if not thought:
+                return ""
+            self._held = None if said.strip() else said
+            return said.lstrip()
+        return "" if _THINK.startswith(self._held) else self.rest()
+
+    def rest(self) -> str:
+        """What is still held back at the end, unless it is a thought."""
+        held, self._held = self._held or "", None
+        return "" if held.startswith(_THINK) else held
+
+
+def _message_dict(message: Message) -> dict[str, Any]:
+    entry: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        entry["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        entry["tool_call_id"] = message.tool_call_id
+    return entry

@@ -1,0 +1,191 @@
+"""espeak-ng as a `TextToSpeech`: any language, no weights, first audio in milliseconds.
+
+A piece is cut into parts of a sentence or two, and each part is spoken whole on the engine's one thread (about 5 ms).
+So read-ahead is one part, sessions take turns part by part, and closing the generator stops within a part. Owns the
+choice of the voice, the pauses between pieces and the marks; `espeak_library` owns the library itself.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from avatar.core.audio import Pcm, ms_to_samples, silence
+from avatar.engines.base import Capabilities, Mark, SpeechChunk
+from avatar.engines.tts.espeak_library import library
+
+SAMPLE_RATE_HZ = 22_050
+_CHUNK_SAMPLES = SAMPLE_RATE_HZ // 4
+_PART_CHARS = 200  # about 12 s of speech and 5 ms of work
+
+DEFAULT_VOICE = "en-us"
+_LANGUAGES = frozenset(
+    "af am ar as az ba be bg bn bs ca cs cv cy da de el en eo es et eu fa fi fr ga gd gn gu he hi hr ht hu hy ia id io "
+    "is it ja ka kk kl kn ko ku ky la lb lt lv mi mk ml mr ms mt my nb ne nl no om or pa pl pt qu ro ru sd si sk sl sq "
+    "sr sv sw ta te th tk tn tr tt ug uk ur uz vi zh".split()
+)
+_VOICE_OF = {"zh": "cmn", "no": "nb", "en": DEFAULT_VOICE, "en-gb": "en", "fr-fr": "fr", "zh-cn": "cmn"}
+_VARIANTS = ("f1", "f2", "f3", "f4", "f5", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8")
+
+# The first of these scripts found in a text asks for its voice, unless the voice already reads it.
+_HAN = "\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_SCRIPTS = (
+    (re.compile("[\u3040-\u30ff]"), "ja", {"ja"}),
+    (re.compile("[\uac00-\ud7af]"), "ko", {"ko"}),
+    (re.compile(f"[{_HAN}]"), "cmn", {"cmn", "yue", "hak", "ja", "ko"}),
+)
+_CJK = re.compile(f"[\u3040-\u30ff\uac00-\ud7af{_HAN}]")
+_EMOJI = re.compile("[\u2600-\u27bf\ufe0f\u200d\U0001f000-\U0001faff]")
+
+# Pauses as espeak-ng itself makes them inside a text, at 175 words a minute; at its end it makes none.
+_SENTENCE_PAUSE_MS = 270
+_CLAUSE_PAUSE_MS = 130
+_PAUSE_WPM = 175
+_SENTENCE_END = ".!?…。！？"
+_CLAUSE_END = ",;:—、，；："
+_CLOSERS = " \t\n\"'”’)]»」』）"
+_CUTS = (
+    re.compile(rf"[{_SENTENCE_END}\n](?=[\s{_HAN}])"),
+    re.compile(rf"[{_CLAUSE_END}](?=[\s{_HAN}])"),
+    re.compile(r"\s"),
+)
+
+_AUDIBLE = 64  # of 32768, -54 dB
+_LEAD_SAMPLES = SAMPLE_RATE_HZ // 500
+
+
+@dataclass(frozen=True)
+class _Part:
+    """`pcm` of one part, and its marks counted from the part's own start; the last one covers all of it."""
+
+    pcm: Pcm
+    marks: tuple[Mark, ...]
+
+
+class Espeak:
+    """Speaks with espeak-ng. `voice`: a name of `voices`; `speed_wpm`: words per minute, 80…450."""
+
+    name = "espeak-ng"
+    sample_rate_hz = SAMPLE_RATE_HZ
+    capabilities = Capabilities(languages=_LANGUAGES, streams=True, concurrent=64)
+
+    def __init__(self, voice: str = "", speed_wpm: int = 175) -> None:
+        self._default = voice or DEFAULT_VOICE
+        self._speed_wpm = speed_wpm
+        self._known: tuple[str, ...] = ()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="espeak")
+
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """The default, its variants (`en-us+f3`), then every other language's; before `warm_up` the default alone."""
+        variants = () if "+" in self._default else tuple(f"{self._default}+{variant}" for variant in _VARIANTS)
+        return (self._default, *variants * bool(self._known), *(v for v in self._known if v != self._default))
+
+    async def warm_up(self) -> None:
+        await self._run("Hello.", None, None)
+
+    async def aclose(self) -> None:
+        await asyncio.to_thread(self._worker.shutdown)
+
+    async def speak(
+        self, text: AsyncIterator[str], *, voice: str | None = None, language: str | None = None
+    ) -> AsyncGenerator[SpeechChunk, None]:
+        chars = samples = pause = 0
+        try:
+            async for piece in text:
+                for words in split(piece):
+                    if any(char.isalnum() for char in words):
+                        part = await self._run(words, voice, language)
+                        if pause:
+                            yield SpeechChunk(silence(pause))
+                            samples += pause
+                        for chunk in _chunks(part, chars, samples):
+                            yield chunk
+                        samples += part.pcm.size
+                        pause = self._pause_samples(words)
+                    else:
+                        yield SpeechChunk(silence(0), (Mark(chars + len(words), samples),))
+                    chars += len(words)
+        finally:
+            if isinstance(text, AsyncGenerator):
+                await text.aclose()
+
+    async def _run(self, text: str, voice: str | None, language: str | None) -> _Part:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, self._synthesize, text, voice, language)
+
+    def _synthesize(self, text: str, voice: str | None, language: str | None) -> _Part:
+        self._known = self._known or library().voices()
+        name = choose_voice(text, voice, language, self._default, self._known)
+        speech = library().synthesize(_EMOJI.sub(" ", text), name, self._speed_wpm)
+        lead = _leading_silence(speech.pcm)
+        pcm = speech.pcm[lead:].astype(np.float32) / np.float32(32768)
+        marks = [Mark(0, 0)]
+        for char, sample in speech.words:
+            spoken = len(text[:char].rstrip())
+            if _begins_word(text, char) and spoken > marks[-1].text_end:
+                marks.append(Mark(spoken, min(max(sample - lead, marks[-1].sample), pcm.size)))
+        return _Part(pcm, (*marks[1:], Mark(len(text), pcm.size)))
+
+    def _pause_samples(self, text: str) -> int:
+        """Silence due after `text`, were something to follow."""
+        last = text.rstrip(_CLOSERS)[-1:] or " "
+        pause_ms = _SENTENCE_PAUSE_MS if last in _SENTENCE_END else _CLAUSE_PAUSE_MS if last in _CLAUSE_END else 0
+        return ms_to_samples(pause_ms * _PAUSE_WPM / self._speed_wpm, SAMPLE_RATE_HZ)
+
+
+def choose_voice(text: str, voice: str | None, language: str | None, default: str, known: Collection[str]) -> str:
+    """The voice for `text`: the one asked for, else the language's, else `default`, but one that can read its script.
+
+    A variant (`+f3`) is kept across languages. Whatever is unknown falls back to the next.
+    """
+    wanted = voice if voice and _base(voice) in known else default
+    base, variant = _base(wanted), wanted.partition("+")[2]
+    if base not in known:
+        base = DEFAULT_VOICE
+    spoken = _VOICE_OF.get(language.lower(), language.lower()) if language else base
+    if wanted == default and spoken in known and spoken.partition("-")[0] != base.partition("-")[0]:
+        base = spoken
+    for script, reader, readers in _SCRIPTS:
+        if script.search(text):
+            base = base if base in readers else reader
+            break
+    return f"{base}+{variant}" if variant else base
+
+
+def split(text: str) -> Iterator[str]:
+    """Cut `text` into parts of at most 200 characters, best after a sentence, else a clause, else a word."""
+    while len(text) > _PART_CHARS:
+        ends = ([match.end() for match in cut.finditer(text, 0, _PART_CHARS)] for cut in _CUTS)
+        end = next((found[-1] for found in ends if found), _PART_CHARS)
+        yield text[:end]
+        text = text[end:]
+    if text:
+        yield text
+
+
+def _base(voice: str) -> str:
+    name = voice.lower().partition("+")[0]
+    return _VOICE_OF.get(name, name)
+
+
+def _begins_word(text: str, char: int) -> bool:
+    """Numbers are reported word by word inside themselves; only what a reader calls a word gets a mark."""
+    return 0 < char < len(text) and (text[char - 1].isspace() or bool(_CJK.match(text[char])))
+
+
+def _leading_silence(pcm: "np.ndarray[tuple[int], np.dtype[np.int16]]") -> int:
+    """Samples to drop so that sound begins within 2 ms; espeak-ng gives up to 50 ms of silence before a plosive."""
+    return max(int(np.argmax(np.abs(pcm) > _AUDIBLE)) - _LEAD_SAMPLES, 0)
+
+
+def _chunks(part: _Part, chars: int, samples: int) -> Iterator[SpeechChunk]:
+    """Cut a part into chunks of 250 ms; its marks move by the `chars` and `samples` before it."""
+    for start in range(0, max(part.pcm.size, 1), _CHUNK_SAMPLES):
+        end = min(start + _CHUNK_SAMPLES, part.pcm.size)
+        inside = (mark for mark in part.marks if start < mark.sample <= end or mark.sample == start == 0)
+        yield SpeechChunk(
+            part.pcm[start:end], tuple(Mark(chars + mark.text_end, samples + mark.sample) for mark in inside)
+        )

@@ -1,0 +1,229 @@
+"""The decoder process: `python -m avatar.media.decoder_child`, started and fed by `decoder.DecoderPool` alone.
+
+Audio from outside is parsed here and nowhere else, behind resource limits, because container parsers have holes.
+Serves the jobs of `decoder_wire.py` until its stdin ends. Imports only what decodes.
+"""
+
+import io
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import BinaryIO
+
+import av
+import numpy as np
+import soundfile
+from av.audio.stream import AudioStream
+
+from avatar.core.audio import INPUT_RATE_HZ, Pcm, Resampler, silence
+from avatar.media.decoder_wire import ANSWER, BAD_AUDIO, JOB, MAX_TEXT_BYTES, PCM, TOO_LONG
+
+MIN_RATE_HZ = 8_000
+MAX_RATE_HZ = 192_000
+MAX_CHANNELS = 8
+
+_BLOCK_S = 0.1
+"""libsndfile is read in blocks of this length: memory does not grow with what a header claims, and no more than this
+is lost where the file is cut."""
+
+_SNDFILE_SUBTYPES = {
+    "WAV": {"PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"},
+    "FLAC": {"PCM_S8", "PCM_16", "PCM_24"},
+    "OGG": {"OPUS", "VORBIS"},
+    "MP3": {"MPEG_LAYER_III"},
+}
+_SNDFILE_SUBTYPES["WAVEX"] = _SNDFILE_SUBTYPES["WAV"]
+
+_FFMPEG_CODECS = {"matroska": {"opus", "vorbis"}, "mov": {"aac", "mp3float", "opus"}}
+
+Blocks = Iterator[tuple[Pcm, int]]
+"""Mono pieces with their sample rates."""
+
+
+class Undecodable(Exception):
+    """The text is for people: what the audio is not."""
+
+
+class TooLong(Exception):
+    """More audio than the job allows; what was decoded so far is dropped."""
+
+
+def decode(data: bytes, max_samples: int) -> Pcm:
+    """Decode a whole file to float32[n], mono, 16 kHz, -1…1. Raises `Undecodable` and `TooLong`."""
+    blocks, out, total = _open(data), [], 0
+    resampler, resampler_hz = Resampler(INPUT_RATE_HZ, INPUT_RATE_HZ), 0
+    for mono, rate_hz in blocks:
+        if not resampler_hz:
+            resampler, resampler_hz = Resampler(rate_hz, INPUT_RATE_HZ), rate_hz
+        elif rate_hz != resampler_hz:
+            raise Undecodable("The audio changes its sample rate half-way.")
+        out.append(resampler.push(_sane(mono)))
+        total += out[-1].size
+        if total > max_samples:
+            raise TooLong
+    if resampler_hz != INPUT_RATE_HZ:
+        out.append(resampler.push(silence(0), last=True))
+    pcm = np.concatenate(out) if out else silence(0)
+    if not pcm.size:
+        raise Undecodable("The file holds no audio.")
+    if pcm.size > max_samples:
+        raise TooLong
+    return _sane(pcm)
+
+
+def _sane(pcm: Pcm) -> Pcm:
+    """Damaged packets and float files hold any float there is; one NaN would silence the resampler for good."""
+    return np.clip(np.nan_to_num(pcm, copy=False), -1.0, 1.0)
+
+
+def _open(data: bytes) -> Blocks:
+    """Pick the parser by the first bytes."""
+    if data.startswith(b"\x1aE\xdf\xa3"):
+        return _ffmpeg_blocks(data, "matroska")
+    if data[4:8] == b"ftyp":
+        return _ffmpeg_blocks(data, "mov")
+    if data.startswith((b"OggS", b"fLaC", b"ID3")) or (data.startswith(b"RIFF") and data[8:12] == b"WAVE"):
+        return _sndfile_blocks(data)
+    if data[:1] == b"\xff" and len(data) > 1 and data[1] & 0xE0 == 0xE0 and data[1] & 0x06:  # layer 0 would be AAC
+        return _sndfile_blocks(data)
+    raise Undecodable("This is none of the audio files taken here: WebM, Ogg, WAV, FLAC, MP3, MP4.")
+
+
+def _check(rate_hz: int, channels: int) -> None:
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise Undecodable(f"The audio claims {rate_hz} Hz; {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz are taken.")
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise Undecodable(f"The audio claims {channels} channels; 1 to {MAX_CHANNELS} are taken.")
+
+
+def _sndfile_blocks(data: bytes) -> Blocks:
+    """WAV, FLAC, Ogg and MP3 through libsndfile."""
+    decoded = False
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            if file.subtype not in _SNDFILE_SUBTYPES.get(file.format, ()):
+                raise Undecodable(f"{file.subtype_info} in {file.format_info} is not taken here.")
+            _check(file.samplerate, file.channels)
+            block = np.empty((int(file.samplerate * _BLOCK_S), file.channels), np.float32)
+            while (read := file.read(out=block)).size:
+                decoded = True
+                yield read.mean(axis=1), file.samplerate
+    except soundfile.SoundFileError:
+        if not decoded:
+            raise Undecodable("The file is damaged, or not the audio that it says it is.") from None
+
+
+def _ffmpeg_blocks(data: bytes, demuxer: str) -> Blocks:
+    """WebM and MP4 through FFmpeg, with that one demuxer and the listed decoders; damaged packets are skipped."""
+    codecs = _FFMPEG_CODECS[demuxer]
+    options = {
+        "format_whitelist": demuxer,
+        "codec_whitelist": ",".join(sorted(codecs)),
+        "protocol_whitelist": "none",
+        "analyzeduration": "0",
+    }
+    decoded = False
+    try:
+        with av.open(io.BytesIO(data), "r", format=demuxer, options=options) as container:
+            stream = _audio_stream(container.streams.audio, codecs)
+            for packet in container.demux(stream):
+                try:
+                    frames = packet.decode()
+                except av.FFmpegError:
+                    continue
+                for frame in frames:
+                    _check(frame.sample_rate, frame.layout.nb_channels)
+                    decoded = True
+                    yield frame.to_ndarray().mean(axis=0), frame.sample_rate
+    except (av.FFmpegError, ValueError):
+        if not decoded:
+            raise Undecodable("The file is damaged, or not the audio that it says it is.") from None
+
+
+def _audio_stream(streams: tuple[AudioStream, ...], codecs: set[str]) -> AudioStream:
+    if not streams:
+        raise Undecodable("The file has no audio track.")
+    context = streams[0].codec_context
+    codec = getattr(context, "name", "something unknown")  # None for a codec that FFmpeg does not have
+    if codec not in codecs:
+        raise Undecodable(f"The audio is coded as {codec}; {', '.join(sorted(codecs))} are taken in this file.")
+    _check(context.sample_rate, context.channels)
+    context.thread_count = 1
+    return streams[0]
+
+
+# --- the process --------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Warm up, lock the process down to `argv[1]` bytes of address space, then serve jobs."""
+    jobs, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    _warm_up()
+    limit_cpu = _lock_down(int(sys.argv[1]))
+    _answer(answers, PCM, b"")
+    while head := jobs.read(JOB.size):
+        max_samples, size, cpu_s = JOB.unpack(head)
+        limit_cpu(cpu_s)
+        _serve(jobs.read(size), max_samples, answers)
+
+
+def _warm_up() -> None:
+    """One decode through each library: what they load late must be there before no file can be opened."""
+    wav, webm, pcm = io.BytesIO(), io.BytesIO(), np.zeros((1, 960), np.float32)
+    soundfile.write(wav, pcm[0], 48_000, format="WAV")
+    with av.open(webm, "w", format="webm") as container:
+        stream = container.add_stream("libopus", rate=48_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(pcm, format="fltp", layout="mono")
+        frame.sample_rate = 48_000
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    for file in (wav, webm):
+        decode(file.getvalue(), INPUT_RATE_HZ)
+
+
+def _serve(data: bytes, max_samples: int, answers: BinaryIO) -> None:
+    try:
+        _answer(answers, PCM, decode(data, max_samples).tobytes())
+    except Undecodable as error:
+        _answer(answers, BAD_AUDIO, str(error).encode()[:MAX_TEXT_BYTES])
+    except TooLong:
+        _answer(answers, TOO_LONG, b"")
+    except MemoryError:
+        _answer(answers, BAD_AUDIO, b"Decoding this file takes too much memory.")
+
+
+def _answer(answers: BinaryIO, kind: int, payload: bytes) -> None:
+    answers.write(ANSWER.pack(kind, len(payload)) + payload)
+    answers.flush()
+
+
+def _lock_down(memory_bytes: int) -> Callable[[int], None]:
+    """Give up what decoding does not need; returns how to allow the next seconds of CPU time.
+
+    After this the process can open nothing at all (no file, no socket), write no file, and start no process or thread
+    (root excepted, for processes). A limit that the platform lacks or refuses is left out: macOS has no address space
+    limit that works.
+    """
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in range(3):  # nothing a library prints reaches the answers or the server's log
+        os.dup2(null, standard)
+    os.close(null)
+
+    def limit(name: str, soft: int, hard: int) -> None:
+        with suppress(AttributeError, OSError, ValueError):
+            resource.setrlimit(getattr(resource, name), (soft, hard))
+
+    for name in ("RLIMIT_CORE", "RLIMIT_FSIZE", "RLIMIT_NPROC", "RLIMIT_NOFILE"):
+        limit(name, 0, 0)
+    limit("RLIMIT_AS", memory_bytes, memory_bytes)
+
+    def limit_cpu(seconds: int) -> None:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        limit("RLIMIT_CPU", int(used.ru_utime + used.ru_stime) + 1 + seconds, resource.RLIM_INFINITY)
+
+    return limit_cpu
+
+
+if __name__ == "__main__":
+    main()

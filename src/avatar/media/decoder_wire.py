@@ -1,0 +1,16 @@
+"""What `decoder.py` and its child processes say to each other over the child's stdin and stdout.
+
+    job     samples the result may hold u32, encoded bytes u32, CPU seconds u32; the encoded bytes
+    answer  kind u8, bytes u32; the bytes: float32 PCM for `PCM`, else UTF-8 text for people
+
+Numbers are little-endian. The first answer comes before any job, and is an empty `PCM`: warm and ready.
+"""
+
+import struct
+
+JOB = struct.Struct("<III")
+ANSWER = struct.Struct("<BI")
+PCM, BAD_AUDIO, TOO_LONG = range(3)
+
+MAX_TEXT_BYTES = 1000
+"""Longest text of an answer."""

@@ -1,14 +1,26 @@
-"""Fixtures every suite shares: real weights, and a guard that fails a test which leaks asyncio tasks."""
+"""What every suite shares: real weights, virtual time in unit tests, and a guard against leaked asyncio tasks."""
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from avatar.settings import default_models_dir
+from tests.virtual_clock import VirtualClockLoop
+
+UNIT = Path(__file__).parent / "unit"
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Unit tests run on virtual time; every other suite on the real clock."""
+    if item.path.is_relative_to(UNIT):
+        return {"virtual": VirtualClockLoop}
+    return {"real": asyncio.new_event_loop}
 
 
 @pytest.fixture(scope="session")
@@ -23,9 +35,8 @@ def models_dir() -> Path:
 @pytest_asyncio.fixture(autouse=True)
 async def no_leaked_tasks() -> AsyncIterator[None]:
     """A test that leaves a task running fails: whoever starts a task must end it."""
-    before = asyncio.all_tasks()
-    yield
-    leaked = [task for task in asyncio.all_tasks() - before if not task.done()]
+    yield  # the fixture's own two halves run as tasks of their own, before and after the test's
+    leaked = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     for task in leaked:
         task.cancel()
     await asyncio.gather(*leaked, return_exceptions=True)

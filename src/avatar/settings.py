@@ -72,7 +72,6 @@ class ConversationSettings(Section):
     max_buffer_bytes: int = Field(10_000_000, ge=1, description="Push-to-talk: encoded bytes an utterance may hold.")
     max_buffer_chunks: int = Field(1000, ge=1, description="Push-to-talk: binary frames an utterance may hold.")
     max_utterance_s: float = Field(60.0, gt=0, description="Push-to-talk and live: seconds one turn may last.")
-    max_text_chars: int = Field(8000, ge=1, description="Longest typed turn and longest instructions.")
     max_reply_tokens: int = Field(300, ge=1, description="Longest answer.")
     reply_reserve_tokens: int = Field(
         512, ge=1, description="Context kept free for the answer when history is trimmed."

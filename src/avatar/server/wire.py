@@ -13,6 +13,8 @@ from avatar.core.errors import BadMessage
 
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 48_000
 """PCM16 rates a client may declare: telephone to studio, all of them within what soxr converts well."""
+MAX_TEXT_CHARS = 8_000
+"""Longest typed turn and longest instructions: a page of text, far inside every model's context."""
 
 Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_\-]+$")]
 Language = Annotated[str, Field(min_length=2, max_length=16, pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]+)*$")]
@@ -51,7 +53,7 @@ class SessionStart(WireModel):
     conversation_id: Id | None = Field(None, description="Go on with this conversation.")
     voice_id: StrictStr | None = Field(None, max_length=128)
     language: Language | None = Field(None, description="ISO 639-1; unset: detected.")
-    instructions: StrictStr | None = Field(None, max_length=8000, description="System prompt.")
+    instructions: StrictStr | None = Field(None, max_length=MAX_TEXT_CHARS, description="System prompt.")
     output: OutputFormat = OutputFormat(sample_rate=None)
 
 
@@ -61,7 +63,7 @@ class SessionUpdate(WireModel):
     type: Literal["session.update"]
     voice_id: StrictStr | None = Field(None, max_length=128)
     language: Language | None = None
-    instructions: StrictStr | None = Field(None, max_length=8000)
+    instructions: StrictStr | None = Field(None, max_length=MAX_TEXT_CHARS)
 
 
 class AudioEnd(WireModel):
@@ -80,7 +82,7 @@ class Text(WireModel):
     """A typed turn."""
 
     type: Literal["text"]
-    text: StrictStr = Field(min_length=1, max_length=8000)
+    text: StrictStr = Field(min_length=1, max_length=MAX_TEXT_CHARS)
 
 
 class Interrupt(WireModel):

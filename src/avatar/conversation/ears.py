@@ -1,0 +1,167 @@
+"""A live microphone: PCM in, turn-taking actions out, and the utterance they are about.
+
+Owns framing, voice activity, end-of-turn questions and the audio of the turn in progress. Knows nothing of replies:
+what an action means is its listener's affair. All times are milliseconds of input audio.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+
+from avatar.conversation.reply import Said
+from avatar.conversation.watch import within
+from avatar.core.audio import INPUT_RATE_HZ, Framer, Pcm, Resampler, ms_to_samples, samples_to_ms, silence
+from avatar.core.errors import AvatarError, BufferLimit
+from avatar.core.turns import Action, AskEnd, BeginTurn, CommitTurn, EndVerdict, Event, Frame, TurnPolicy, TurnTaking
+from avatar.engines.base import EndOfTurn, SpeechToText, VoiceActivity
+
+logger = logging.getLogger(__name__)
+
+PREROLL_MS = 300
+"""Audio kept from before the first voiced frame: voice activity notices soft consonants late."""
+VERDICT_TIMEOUT_S = 0.5
+"""End-of-turn detection that takes longer is worth nothing: by then the ceiling is near."""
+MAX_HELD_FRAMES = 300
+"""Frames that may wait for a verdict: ten seconds, twenty times what a client in real time can send."""
+
+
+class Utterance:
+    """The user's speech of one turn, as audio and in the transcriber."""
+
+    def __init__(self, stt: SpeechToText, language: str | None, timeout_s: float) -> None:
+        self._stream = stt.open(language)
+        self._timeout_s = timeout_s
+        self._parts: list[Pcm] = []
+
+    def accept(self, pcm: Pcm) -> None:
+        """More of it (16 kHz)."""
+        self._parts.append(pcm)
+        self._stream.accept(pcm)
+
+    @property
+    def pcm(self) -> Pcm:
+        """All of it so far."""
+        return np.concatenate([silence(0), *self._parts])
+
+    async def listen(self) -> Said:
+        """What was said so far. May be asked again when there is more."""
+        pcm = self.pcm
+        transcript = await within(self._timeout_s, self._stream.finish(), "speech recognition")
+        return Said(transcript.text.strip(), transcript.language, pcm)
+
+    async def aclose(self) -> None:
+        """Let the transcriber go."""
+        await self._stream.aclose()
+
+
+class Ears:
+    """Feed it the microphone with `hear`; it calls `act` for each action, in order, from the event loop."""
+
+    def __init__(
+        self,
+        vad: VoiceActivity,
+        end_of_turn: EndOfTurn,
+        new_utterance: Callable[[], Utterance],
+        policy: TurnPolicy,
+        rate_hz: int,
+        act: Callable[[Action], None],
+    ) -> None:
+        self._end_of_turn = end_of_turn
+        self._new_utterance = new_utterance
+        self._act = act
+        self._turns = TurnTaking(policy)
+        self._voice = vad.open()
+        self._framer = Framer(vad.frame_samples)
+        self._resampler = Resampler(rate_hz, INPUT_RATE_HZ)
+        self._frame_ms = samples_to_ms(vad.frame_samples, INPUT_RATE_HZ)
+        preroll_ms = PREROLL_MS + policy.min_speech_ms + policy.barge_in_ms
+        self._preroll: deque[Pcm] = deque(maxlen=max(1, int(preroll_ms / self._frame_ms)))
+        self._heard_frames = 0
+        self._held: list[Pcm] = []
+        self._asking = False
+        self._verdict: asyncio.Task[None] | None = None
+        self._carried = silence(0)
+        self.utterance: Utterance | None = None
+
+    def hear(self, pcm: Pcm) -> None:
+        """Take the next audio (mono, at this microphone's rate). Raises `BufferLimit` when it floods in."""
+        for frame in self._framer.push(self._resampler.push(pcm)):
+            if not self._asking:
+                self._frame(frame)
+            elif len(self._held) < MAX_HELD_FRAMES:
+                self._held.append(frame)
+            else:
+                raise BufferLimit("Audio comes in much faster than real time. Send it as it is recorded.")
+
+    def tell(self, event: Event) -> None:
+        """What the machine must know of the reply."""
+        for action in self._turns.step(event):
+            self._do(action)
+
+    def take(self) -> Utterance:
+        """The turn is committed: its utterance now belongs to the caller, who closes it."""
+        utterance, self.utterance = self.utterance, None
+        return utterance or self._new_utterance()
+
+    def carry(self, pcm: Pcm) -> None:
+        """The turn about to begin goes on with `pcm` (16 kHz): its speaker had not finished after all."""
+        self._carried = pcm
+
+    async def aclose(self) -> None:
+        """Forget the microphone: no action is called after this."""
+        if self._verdict is not None:
+            self._verdict.cancel()
+            await asyncio.wait([self._verdict])
+        if self.utterance is not None:
+            await self.utterance.aclose()
+
+    def _frame(self, frame: Pcm) -> None:
+        start_ms = self._heard_frames * self._frame_ms
+        self._heard_frames += 1
+        if self.utterance is None:
+            self._preroll.append(frame)
+        else:
+            self.utterance.accept(frame)
+        self.tell(Frame(start_ms, start_ms + self._frame_ms, self._voice.probability(frame)))
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case BeginTurn(at_ms):
+                self._begin(at_ms)
+            case AskEnd():
+                self._asking = True
+                self._verdict = asyncio.create_task(self._ask_end(), name="end of turn")
+                return
+        self._act(action)
+        if isinstance(action, CommitTurn):
+            self._preroll.clear()
+
+    def _begin(self, at_ms: float) -> None:
+        self.utterance = self._new_utterance()
+        self.utterance.accept(self._carried)
+        self._carried = silence(0)
+        buffered = np.concatenate([silence(0), *self._preroll])
+        since_ms = self._heard_frames * self._frame_ms - at_ms + PREROLL_MS
+        self.utterance.accept(buffered[-ms_to_samples(since_ms, INPUT_RATE_HZ) :])
+        self._preroll.clear()
+
+    async def _ask_end(self) -> None:
+        """Frames that come meanwhile are held, so that the answer falls at the same place in any run."""
+        probability: float | None = None
+        try:
+            if self.utterance is not None:
+                asked = self._end_of_turn.probability(self.utterance.pcm)
+                probability = await within(VERDICT_TIMEOUT_S, asked, "end-of-turn detection")
+        except AvatarError as error:  # the ceiling ends the turn instead
+            logger.warning("end-of-turn detection gave no answer: %s", error)
+        self._asking = False
+        self.tell(EndVerdict(probability))
+        held, self._held = self._held, []
+        for frame in held:
+            if self._asking:
+                self._held.append(frame)
+            else:
+                self._frame(frame)

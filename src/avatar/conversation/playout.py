@@ -1,0 +1,90 @@
+"""Sends one reply's audio at the pace it is played, a little ahead, and knows how much of it has been heard.
+
+Knows no engine and no socket: audio goes to the outbox, time is the running loop's clock.
+"""
+
+import asyncio
+
+from avatar.conversation.outbox import Outbox
+from avatar.core.audio import Pcm
+from avatar.core.events import ReplyAudioFrame, ReplyAudioStarted
+
+FRAME_S = 0.04
+"""Audio in one binary frame: small enough to stop within, large enough to cost little."""
+REPORT_TRUST_S = 0.5
+"""Clients report every 200 ms or so; after this long without a report they are not assumed to play on."""
+LAST_REPORT_WAIT_S = 1.0
+"""How much later than by our clock a reporting client may finish: its jitter buffer and sound device."""
+
+
+class Playout:
+    """One reply's way to the client's ears. Times in seconds of the loop's clock."""
+
+    def __init__(self, outbox: Outbox, turn_id: str, rate_hz: int, lead_s: float) -> None:
+        self._outbox = outbox
+        self._turn_id = turn_id
+        self._rate_hz = rate_hz
+        self._lead_s = lead_s
+        self._now = asyncio.get_running_loop().time
+        self._plays_until_s = 0.0
+        self._report: tuple[float, float] | None = None
+        self._reported = asyncio.Event()
+        self.sent_samples = 0
+        self.started_at_s: float | None = None
+        self.underruns = 0
+
+    async def send(self, pcm: Pcm) -> None:
+        """Send the next piece (float32[n], mono, at this playout's rate), never further ahead than the lead."""
+        if self.started_at_s is None and pcm.size:
+            self.started_at_s = self._now()
+            await self._outbox.put_media(ReplyAudioStarted(self._turn_id, self._rate_hz))
+        frame_samples = int(FRAME_S * self._rate_hz)
+        for start in range(0, pcm.size, frame_samples):
+            await self._wait_for_lead()
+            frame = pcm[start : start + frame_samples]
+            await self._outbox.put_media(ReplyAudioFrame(self._turn_id, frame))
+            self._account(frame.size)
+
+    async def _wait_for_lead(self) -> None:
+        ahead_s = self._plays_until_s - self._now() - self._lead_s
+        if ahead_s > 0:
+            await asyncio.sleep(ahead_s)
+
+    def _account(self, samples: int) -> None:
+        now_s = self._now()
+        self.underruns += bool(self.sent_samples) and now_s > self._plays_until_s
+        self._plays_until_s = max(self._plays_until_s, now_s) + samples / self._rate_hz
+        self.sent_samples += samples
+
+    def report(self, played_ms: float) -> None:
+        """The client says how much of this reply it has really played."""
+        self._report = (played_ms / 1000, self._now())
+        self._reported.set()
+
+    def played_samples(self) -> int:
+        """How much has been heard: by the client's last report, else by our clock; never more than was sent."""
+        if self._report is not None:
+            played_s, at_s = self._report
+            heard_s = played_s + min(self._now() - at_s, REPORT_TRUST_S)
+            return min(self.sent_samples, int(heard_s * self._rate_hz))
+        unplayed_s = max(self._plays_until_s - self._now(), 0.0)
+        return max(self.sent_samples - int(unplayed_s * self._rate_hz), 0)
+
+    async def drain(self) -> None:
+        """Wait until all that was sent has been heard."""
+        await asyncio.sleep(max(self._plays_until_s - self._now(), 0.0))
+        deadline_s = self._now() + LAST_REPORT_WAIT_S
+        sent_s = self.sent_samples / self._rate_hz
+        while self._report is not None and self._report[0] < sent_s - FRAME_S:
+            self._reported.clear()
+            try:
+                async with asyncio.timeout_at(deadline_s):
+                    await self._reported.wait()
+            except TimeoutError:
+                return
+
+    def stop(self) -> int:
+        """Send nothing more of this reply; return the samples heard."""
+        heard = self.played_samples()
+        self.sent_samples -= self._outbox.drop_media(self._turn_id)
+        return min(heard, self.sent_samples)

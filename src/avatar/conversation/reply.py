@@ -1,0 +1,262 @@
+"""One reply: prepared in one cancellable task, held until its turn is committed, played, and cut when interrupted.
+
+    listen -> language model -> clauses -> speech -> playout
+
+It knows engine Protocols, the outbox and nothing of how its turn was found or where its outcome goes. Nothing of a
+reply that is never committed reaches the client.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from avatar.conversation.outbox import Outbox
+from avatar.conversation.playout import Playout
+from avatar.conversation.watch import Watchdog
+from avatar.core.audio import Pcm, Resampler, silence
+from avatar.core.clauses import Clause, ClauseCutter
+from avatar.core.errors import AvatarError, EngineFailed, describe
+from avatar.core.events import ReplyStatus, ReplyTextDelta, ReplyTextDone, SessionEvent, TranscriptReady, TurnMetrics
+from avatar.core.heard import HeardText
+from avatar.engines.base import LanguageModel, Message, Sampling, TextToSpeech
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the user said in this turn; `pcm` (16 kHz) where they spoke it. Empty `text`: nobody said anything."""
+
+    text: str
+    language: str | None = None
+    pcm: Pcm | None = None
+
+
+@dataclass(frozen=True)
+class ReplyPolicy:
+    """Limits of a reply; the settings section `conversation` explains each."""
+
+    first_token_timeout_s: float = 20.0
+    stall_timeout_s: float = 10.0
+    playout_lead_s: float = 0.8
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """The voice a reply is spoken in."""
+
+    engine: TextToSpeech
+    voice: str | None
+    language: str | None
+    rate_hz: int
+    """Of the audio the client gets."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a reply ended."""
+
+    status: ReplyStatus
+    said: Said
+    generated_text: str
+    heard_text: str
+    pcm: Pcm = field(repr=False)
+    """What was heard of it, at the client's rate."""
+    error: AvatarError | None = None
+
+
+class Reply:
+    """Start it, then `commit` or `drop` it; a committed one ends by itself or by `interrupt`."""
+
+    def __init__(
+        self,
+        turn_id: str,
+        listen: Callable[[], Awaitable[Said]],
+        prompt: Callable[[str], Sequence[Message]],
+        llm: LanguageModel,
+        speaker: Speaker,
+        policy: ReplyPolicy,
+        outbox: Outbox,
+    ) -> None:
+        self.turn_id = turn_id
+        self.metrics = TurnMetrics()
+        self.said = Said("")
+        self._listen = listen
+        self._prompt = prompt
+        self._llm = llm
+        self._speaker = speaker
+        self._policy = policy
+        self._outbox = outbox
+        self._now = asyncio.get_running_loop().time
+        self._committed = asyncio.Event()
+        self._voice_ended_at_s = 0.0
+        self._held: list[SessionEvent] = []
+        self._heard = HeardText()
+        self._playout = Playout(outbox, turn_id, speaker.rate_hz, policy.playout_lead_s)
+        self._pcm: list[Pcm] = []
+        self._clauses: asyncio.Queue[Clause | None] = asyncio.Queue()  # bounded by the answer's own token limit
+        self._first_clause_at_s: float | None = None
+        self._cut: Outcome | None = None
+        self._task = asyncio.create_task(self._run(), name=f"reply {turn_id}")
+
+    # --- what the session does to it ------------------------------------------------------------
+
+    def commit(self, voice_ended_at_s: float, endpoint_ms: float | None) -> None:
+        """The turn is over: let out what is ready. `voice_ended_at_s` (loop clock) starts voice-to-voice latency."""
+        self._voice_ended_at_s = voice_ended_at_s
+        self.metrics.endpoint_ms = endpoint_ms
+        self._committed.set()
+        for event in self._held:
+            self._outbox.put(event)
+        self._held.clear()
+
+    @property
+    def committed(self) -> bool:
+        """Whether its turn is over."""
+        return self._committed.is_set()
+
+    def report_played(self, played_ms: float) -> None:
+        """The client's word on how much of it was played."""
+        self._playout.report(played_ms)
+
+    def interrupt(self) -> Outcome | None:
+        """Stop now: no further sample is sent, the work underneath is cancelled. None if it had ended before."""
+        if self._cut is not None or self._task.done():
+            return None
+        self._cut = self._outcome("interrupted", self._playout.stop())
+        self._task.cancel()
+        return self._cut
+
+    async def drop(self) -> None:
+        """It was for nothing: stop, and wait until the engines have let go."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if not self._task.cancelled():
+            self._task.exception()  # whatever it was, nobody was waiting for this reply
+
+    async def outcome(self) -> Outcome:
+        """Wait until it has ended. Cancelling this cancels the reply."""
+        try:
+            await asyncio.wait([self._task])
+        except asyncio.CancelledError:
+            await self.drop()
+            raise
+        if self._cut is not None:
+            return self._cut
+        if self._task.cancelled():
+            return self._outcome("interrupted", self._playout.stop())
+        error = self._task.exception()
+        if error is None:
+            return self._outcome("completed", self._playout.sent_samples)
+        if not isinstance(error, AvatarError):
+            logger.error("turn %s failed", self.turn_id, exc_info=error)
+            error = EngineFailed(describe(error).message)
+        return self._outcome("failed", self._playout.stop(), error)
+
+    def _outcome(self, status: ReplyStatus, heard_samples: int, error: AvatarError | None = None) -> Outcome:
+        text = self._heard.text
+        heard = text if status == "completed" else self._heard.until(heard_samples)
+        pcm = np.concatenate([silence(0), *self._pcm])[:heard_samples]
+        return Outcome(status, self.said, text, heard, pcm, error)
+
+    # --- the one task ---------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        asked_at_s = self._now()
+        self.said = await self._listen()
+        if self.said.pcm is not None:
+            self.metrics.stt_ms = self._ms_since(asked_at_s)
+        if not self.said.text:
+            return
+        self._emit(TranscriptReady(self.turn_id, self.said.text))
+        messages = self._prompt(self.said.text)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._think(messages))
+                tasks.create_task(self._speak())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+        await self._playout.drain()
+
+    async def _think(self, messages: Sequence[Message]) -> None:
+        """Language model to clauses; text goes to the client as it comes."""
+        asked_at_s = self._now()
+        cutter = ClauseCutter()
+        policy = self._policy
+        watchdog = Watchdog("language model", policy.first_token_timeout_s)
+        async with aclosing(watchdog.watch(self._llm.stream(messages, sampling=policy.sampling))) as deltas:
+            async for delta in deltas:
+                watchdog.allow(policy.stall_timeout_s)
+                if not delta.text:
+                    continue
+                if self.metrics.llm_ttft_ms is None:
+                    self.metrics.llm_ttft_ms = self._ms_since(asked_at_s)
+                self._heard.add_text(delta.text)
+                self._emit(ReplyTextDelta(self.turn_id, delta.text))
+                self._pass_on(cutter.push(delta.text))
+        if not self._heard.text.strip():
+            raise EngineFailed("The language model answered nothing. Ask again, or try another model.")
+        self._emit(ReplyTextDone(self.turn_id, self._heard.text))
+        self._pass_on(cutter.flush())
+        self._clauses.put_nowait(None)
+
+    def _pass_on(self, clauses: Sequence[Clause]) -> None:
+        for clause in clauses:
+            if clause.spoken and self._first_clause_at_s is None:
+                self._first_clause_at_s = self._now()
+            self._clauses.put_nowait(clause)
+
+    async def _speak(self) -> None:
+        """Clauses to audio; held at the first chunk until the turn is committed."""
+        speaker = self._speaker
+        watchdog = Watchdog("speech engine", self._policy.stall_timeout_s)
+        resampler = Resampler(speaker.engine.sample_rate_hz, speaker.rate_hz)
+        ratio = speaker.rate_hz / speaker.engine.sample_rate_hz
+        speech = speaker.engine.speak(
+            self._pieces(watchdog), voice=speaker.voice, language=speaker.language or self.said.language
+        )
+        async with aclosing(watchdog.watch(speech)) as chunks:
+            async for chunk in chunks:
+                if chunk.pcm.size and self.metrics.tts_ttfa_ms is None and self._first_clause_at_s is not None:
+                    self.metrics.tts_ttfa_ms = self._ms_since(self._first_clause_at_s)
+                await self._committed.wait()
+                self._heard.add_marks((mark.text_end, int(mark.sample * ratio)) for mark in chunk.marks)
+                await self._play(resampler.push(chunk.pcm))
+        await self._committed.wait()
+        await self._play(resampler.push(silence(0), last=True))
+        if self._playout.sent_samples == 0 and self._first_clause_at_s is not None:
+            raise EngineFailed("The speech engine made no sound. Ask again, or try another voice.")
+
+    async def _pieces(self, watchdog: Watchdog) -> AsyncGenerator[str, None]:
+        """What there is to say; waiting for the language model is not the speech engine's fault."""
+        while True:
+            watchdog.allow(None)
+            clause = await self._clauses.get()
+            watchdog.allow(self._policy.stall_timeout_s)
+            if clause is None:
+                return
+            self._heard.add_clause(clause)
+            if clause.spoken:
+                yield clause.spoken
+
+    async def _play(self, pcm: Pcm) -> None:
+        if not pcm.size:
+            return
+        if self.metrics.voice_to_voice_ms is None:
+            self.metrics.voice_to_voice_ms = self._ms_since(self._voice_ended_at_s)
+        self._pcm.append(pcm)
+        await self._playout.send(pcm)
+
+    def _emit(self, event: SessionEvent) -> None:
+        if self._committed.is_set():
+            self._outbox.put(event)
+        else:
+            self._held.append(event)
+
+    def _ms_since(self, start_s: float) -> float:
+        return round((self._now() - start_s) * 1000, 1)

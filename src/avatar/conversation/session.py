@@ -1,0 +1,326 @@
+"""One live session: joins the ears, the reply and the log, whatever the transport.
+
+A codec calls its methods and reads its outbox. It knows engine Protocols only. At any moment there is at most one
+reply, prepared or live; whoever starts another ends that one first.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from avatar.conversation.ears import Ears, Utterance
+from avatar.conversation.log import ConversationLog
+from avatar.conversation.outbox import Outbox
+from avatar.conversation.push_to_talk import AudioBuffer, AudioKind, BufferLimits, Decoder, Recording, check_is_raw
+from avatar.conversation.reply import Outcome, Reply, ReplyPolicy, Said, Speaker
+from avatar.core.audio import pcm16_to_float
+from avatar.core.errors import AvatarError, BadMessage, ClientError, NoSpeech, StoreError, describe
+from avatar.core.events import ErrorOccurred, ReplyDone, SpeechStarted, SpeechStopped
+from avatar.core.turns import (
+    Action,
+    BeginTurn,
+    CommitTurn,
+    DropReply,
+    InterruptReply,
+    PrepareReply,
+    ReplyBegan,
+    ReplyEnded,
+    TurnPolicy,
+)
+from avatar.engines.base import EndOfTurn, LanguageModel, Message, SpeechToText, TextToSpeech, VoiceActivity
+from avatar.store.records import InputKind, new_id
+
+logger = logging.getLogger(__name__)
+
+PROMPT_MARGIN_TOKENS = 32
+"""Left free besides the answer: begin and end markers of the chat template, and the count's own error."""
+
+
+@dataclass(frozen=True)
+class Engines:
+    """The loaded models, shared by all sessions."""
+
+    vad: VoiceActivity
+    end_of_turn: EndOfTurn
+    stt: SpeechToText
+    llm: LanguageModel
+    tts: TextToSpeech
+
+    def names(self) -> dict[str, str]:
+        """Stage to engine name."""
+        return {stage: getattr(self, stage).name for stage in ("vad", "end_of_turn", "stt", "llm", "tts")}
+
+    def all(self) -> tuple[VoiceActivity, EndOfTurn, SpeechToText, LanguageModel, TextToSpeech]:
+        """Every engine, in the order of a turn."""
+        return (self.vad, self.end_of_turn, self.stt, self.llm, self.tts)
+
+
+@dataclass(frozen=True)
+class SessionPolicy:
+    """Limits and thresholds that all sessions share."""
+
+    turns: TurnPolicy = field(default_factory=TurnPolicy)
+    reply: ReplyPolicy = field(default_factory=ReplyPolicy)
+    buffer: BufferLimits = field(default_factory=BufferLimits)
+    stt_timeout_s: float = 20.0
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """What the client chose for this session."""
+
+    mode: Literal["push_to_talk", "live"]
+    audio: AudioKind
+    input_rate_hz: int
+    output_rate_hz: int
+    instructions: str
+    voice: str | None = None
+    language: str | None = None
+
+
+class LiveSession:
+    """All methods are called on the event loop; none blocks. `aclose` ends every task it started."""
+
+    def __init__(
+        self,
+        options: SessionOptions,
+        engines: Engines,
+        policy: SessionPolicy,
+        decoder: Decoder,
+        log: ConversationLog,
+    ) -> None:
+        self.outbox = Outbox()
+        self._options = options
+        self._engines = engines
+        self._policy = policy
+        self._decoder = decoder
+        self._log = log
+        self._now = asyncio.get_running_loop().time
+        self._reply: Reply | None = None
+        self._live_utterance: Utterance | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._buffer = AudioBuffer(options.audio, options.input_rate_hz, policy.buffer, self._now)
+        self._ears: Ears | None = None
+        if options.mode == "live":
+            self._ears = self._open_ears()
+
+    # --- what the client does -------------------------------------------------------------------
+
+    def audio(self, chunk: bytes) -> None:
+        """Audio in the declared format. Raises `BadAudio`, `BufferLimit`."""
+        if self._ears is not None:
+            check_is_raw(chunk)
+            self._ears.hear(pcm16_to_float(chunk))
+            return
+        self._interrupt_live()
+        self._buffer.add(chunk)
+
+    def end_audio(self) -> None:
+        """Push-to-talk: the utterance is complete. Raises `NoSpeech` for an empty one, `BadMessage` in live mode."""
+        if self._ears is not None:
+            raise BadMessage("`audio.end` is for push-to-talk; in live mode the server finds the end of a turn.")
+        if self._buffer.empty:
+            raise NoSpeech("No audio was sent since the last turn. Send audio, then `audio.end`.")
+        recording = Recording(
+            self._buffer.take(),
+            self._options.audio,
+            self._options.input_rate_hz,
+            self._policy.buffer.max_s,
+            self._decoder,
+            self._engines.vad,
+            self._engines.stt,
+            self._options.language,
+            self._policy.turns.min_speech_ms,
+            self._policy.stt_timeout_s,
+        )
+        self._turn_at_once(recording.listen, "speech")
+
+    def clear_audio(self) -> None:
+        """Forget audio that is not part of a turn yet."""
+        self._buffer.clear()
+        if self._ears is not None:
+            self._discard_prepared()
+            old, self._ears = self._ears, self._open_ears()
+            self._spawn(old.aclose())
+
+    def say(self, text: str) -> None:
+        """A typed turn. Raises `BadMessage` when there is nothing in it."""
+        if not text.strip():
+            raise BadMessage("That message is empty. Send some text.")
+
+        async def typed() -> Said:
+            return Said(text.strip(), self._options.language)
+
+        self._turn_at_once(typed, "text")
+
+    def interrupt(self) -> None:
+        """Stop the reply, if there is one."""
+        self._interrupt_live()
+
+    def played(self, turn_id: str, played_ms: float) -> None:
+        """The client's report of what it has really played. One of an older turn is of no use any more."""
+        if self._reply is not None and self._reply.turn_id == turn_id:
+            self._reply.report_played(played_ms)
+
+    def update(self, *, voice: str | None, language: str | None, instructions: str | None) -> None:
+        """Change what the turns to come use; None leaves a thing as it is."""
+        changes = {"voice": voice, "language": language, "instructions": instructions}
+        given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
+        self._options = replace(self._options, **given)
+
+    async def aclose(self) -> None:
+        """End the session: stop the reply, save what was heard, leave no task behind."""
+        self._interrupt_live()
+        self._discard_prepared()
+        if self._ears is not None:
+            await self._ears.aclose()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # --- turns ----------------------------------------------------------------------------------
+
+    def _open_ears(self) -> Ears:
+        engines, policy = self._engines, self._policy
+        rate_hz = self._options.input_rate_hz
+        return Ears(engines.vad, engines.end_of_turn, self._new_utterance, policy.turns, rate_hz, self._act)
+
+    def _new_utterance(self) -> Utterance:
+        return Utterance(self._engines.stt, self._options.language, self._policy.stt_timeout_s)
+
+    def _act(self, action: Action) -> None:
+        """Do what the turn-taking machine decided."""
+        match action:
+            case BeginTurn(at_ms):
+                self.outbox.put(SpeechStarted(at_ms))
+            case InterruptReply():
+                self._barge_in()
+            case PrepareReply():
+                self._prepare_spoken()
+            case DropReply():
+                self._discard_prepared()
+            case CommitTurn():
+                self._commit_spoken(action)
+
+    def _prepare_spoken(self) -> None:
+        if self._ears is None or self._ears.utterance is None or self._live is not None:
+            return
+        self._reply = self._new_reply(self._ears.utterance.listen)
+
+    def _commit_spoken(self, turn: CommitTurn) -> None:
+        assert self._ears is not None
+        self.outbox.put(SpeechStopped(turn.speech_end_ms))
+        utterance = self._ears.take()
+        self._interrupt_live()
+        reply = self._reply or self._new_reply(utterance.listen)
+        endpoint_ms = turn.at_ms - turn.speech_end_ms
+        self._go_live(reply, "speech", endpoint_ms, utterance)
+
+    def _turn_at_once(self, listen: Callable[[], Awaitable[Said]], kind: InputKind) -> None:
+        self._interrupt_live()
+        self._discard_prepared()
+        self._go_live(self._new_reply(listen), kind)
+
+    def _new_reply(self, listen: Callable[[], Awaitable[Said]]) -> Reply:
+        options, engines = self._options, self._engines
+        speaker = Speaker(engines.tts, options.voice, options.language, options.output_rate_hz)
+        return Reply(new_id("turn"), listen, self._prompt, engines.llm, speaker, self._policy.reply, self.outbox)
+
+    def _prompt(self, user_text: str) -> list[Message]:
+        room = self._engines.llm.context_tokens - self._policy.reply.sampling.max_tokens - PROMPT_MARGIN_TOKENS
+        lines = self._log.history.prompt(self._options.instructions, user_text, room)
+        return [Message(line.role, line.content) for line in lines]
+
+    def _go_live(
+        self, reply: Reply, kind: InputKind, endpoint_ms: float | None = None, utterance: Utterance | None = None
+    ) -> None:
+        self._reply, self._live_utterance = reply, utterance
+        reply.commit(self._now() - (endpoint_ms or 0.0) / 1000, endpoint_ms)
+        self._tell_ears(ReplyBegan())
+        self._spawn(self._see_through(reply, kind, utterance))
+
+    # --- how a reply ends -----------------------------------------------------------------------
+
+    @property
+    def _live(self) -> Reply | None:
+        return self._reply if self._reply is not None and self._reply.committed else None
+
+    def _interrupt_live(self) -> Outcome | None:
+        reply = self._live
+        if reply is None:
+            return None
+        outcome = reply.interrupt()
+        if outcome is not None:
+            self._log.remember(outcome)
+        self._forget(reply)
+        return outcome
+
+    def _barge_in(self) -> None:
+        """The user speaks again. If nothing of the reply was heard yet they had only paused: it is still one turn."""
+        reply, utterance = self._live, self._live_utterance
+        if reply is None:
+            return
+        outcome = reply.interrupt()
+        self._forget(reply)
+        if self._ears is not None and utterance is not None and outcome is not None and not outcome.heard_text:
+            self._ears.carry(utterance.pcm)
+        elif outcome is not None:
+            self._log.remember(outcome)
+
+    def _discard_prepared(self) -> None:
+        if self._reply is not None and not self._reply.committed:
+            self._spawn(self._reply.drop())
+            self._reply = None
+
+    def _forget(self, reply: Reply) -> None:
+        if self._reply is reply:
+            self._reply = None
+            self._tell_ears(ReplyEnded())
+
+    async def _see_through(self, reply: Reply, kind: InputKind, utterance: Utterance | None) -> None:
+        """Wait for the end of a committed reply; then remember, save and tell it, in this order."""
+        outcome = await reply.outcome()
+        self._forget(reply)
+        if utterance is not None:
+            await utterance.aclose()
+        input_was_bad = isinstance(outcome.error, ClientError)
+        if outcome.error is not None:
+            self._report(outcome.error, None if input_was_bad else reply.turn_id)
+        if input_was_bad or not (outcome.said.text or outcome.error):
+            return  # nothing was said, or not in a way we could use: that is no turn
+        if outcome.status != "interrupted":  # those were remembered at once
+            self._log.remember(outcome)
+        try:
+            await self._log.save(reply.turn_id, kind, outcome, self._options.output_rate_hz, reply.metrics)
+        except (AvatarError, OSError) as error:
+            logger.error("turn %s was not saved: %s", reply.turn_id, error)
+            self._report(StoreError(f"This turn was not saved: {describe(error).message}"), reply.turn_id)
+        _log_turn(reply, outcome)
+        self.outbox.put(ReplyDone(reply.turn_id, outcome.status, outcome.heard_text, reply.metrics))
+
+    def _report(self, error: AvatarError, turn_id: str | None) -> None:
+        self.outbox.put(ErrorOccurred(describe(error), turn_id))
+
+    def _tell_ears(self, event: ReplyBegan | ReplyEnded) -> None:
+        if self._ears is not None:
+            self._ears.tell(event)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _log_turn(reply: Reply, outcome: Outcome) -> None:
+    metrics = reply.metrics
+    logger.info(
+        "turn %s %s: voice-to-voice %s ms (endpoint %s, stt %s, llm %s, tts %s)",
+        reply.turn_id,
+        outcome.status,
+        metrics.voice_to_voice_ms,
+        metrics.endpoint_ms,
+        metrics.stt_ms,
+        metrics.llm_ttft_ms,
+        metrics.tts_ttfa_ms,
+    )

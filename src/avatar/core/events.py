@@ -1,0 +1,109 @@
+"""What a live session tells its client, whatever the transport. Codecs turn these into wire messages.
+
+Knows no wire names. Times are milliseconds of input audio (`at_ms`) or durations.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from avatar.core.audio import Pcm
+from avatar.core.errors import Problem
+
+ReplyStatus = Literal["completed", "interrupted", "failed"]
+
+
+@dataclass(frozen=True)
+class SpeechStarted:
+    """The user began to speak at `at_ms`."""
+
+    at_ms: float
+
+
+@dataclass(frozen=True)
+class SpeechStopped:
+    """The user's last sound of this turn ended at `at_ms`."""
+
+    at_ms: float
+
+
+@dataclass(frozen=True)
+class TranscriptReady:
+    """What the user said in this turn."""
+
+    turn_id: str
+    text: str
+    is_final: bool = True
+
+
+@dataclass(frozen=True)
+class ReplyTextDelta:
+    """The next piece of the answer."""
+
+    turn_id: str
+    delta: str
+
+
+@dataclass(frozen=True)
+class ReplyTextDone:
+    """The answer's text is complete."""
+
+    turn_id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class ReplyAudioStarted:
+    """Audio of this turn follows, at `rate_hz`."""
+
+    turn_id: str
+    rate_hz: int
+
+
+@dataclass(frozen=True)
+class ReplyAudioFrame:
+    """A slice of the reply: float32[n], mono."""
+
+    turn_id: str
+    pcm: Pcm
+
+
+@dataclass
+class TurnMetrics:
+    """Where a turn's time went, in milliseconds; None where a stage did not run."""
+
+    endpoint_ms: float | None = None
+    stt_ms: float | None = None
+    llm_ttft_ms: float | None = None
+    tts_ttfa_ms: float | None = None
+    voice_to_voice_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class ReplyDone:
+    """The reply is over and saved; nothing of this turn follows."""
+
+    turn_id: str
+    status: ReplyStatus
+    heard_text: str
+    metrics: TurnMetrics = field(default_factory=TurnMetrics)
+
+
+@dataclass(frozen=True)
+class ErrorOccurred:
+    """Something went wrong; the session lives unless the problem is fatal."""
+
+    problem: Problem
+    turn_id: str | None = None
+
+
+SessionEvent = (
+    SpeechStarted
+    | SpeechStopped
+    | TranscriptReady
+    | ReplyTextDelta
+    | ReplyTextDone
+    | ReplyAudioStarted
+    | ReplyAudioFrame
+    | ReplyDone
+    | ErrorOccurred
+)

@@ -1,0 +1,94 @@
+"""What the language model is told of the conversation: the turns so far, as heard, cut to fit its context.
+
+Pure. Knows tokens only through the counting function it is given.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from avatar.core.errors import BadMessage
+
+
+@dataclass(frozen=True)
+class PastTurn:
+    """One exchange: what the user said, and what they heard of the reply."""
+
+    user_text: str
+    heard_text: str
+    interrupted: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """One message of a prompt."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+INTERRUPTED = " —"
+"""Ends a reply that the user cut off: a dash is how written dialogue says it, in Chinese as in English."""
+
+# Chat templates add role markers around each message: about this many tokens in ChatML, Llama and Mistral formats.
+MESSAGE_OVERHEAD_TOKENS = 8
+# When history must shrink it shrinks to this share of the room, so that the prompt's beginning stays the same for
+# many turns and the engine's prefix cache stays warm.
+SHRINK_TO = 0.6
+
+
+class History:
+    """The turns of one conversation, oldest first."""
+
+    def __init__(self, count_tokens: Callable[[str], int]) -> None:
+        self._count_tokens = count_tokens
+        self._turns: list[tuple[PastTurn, int]] = []
+        self._first = 0
+
+    def add(self, turn: PastTurn) -> None:
+        """Append a finished exchange. One in which nothing was said leaves no trace."""
+        if turn.user_text:
+            self._turns.append((turn, sum(self._cost(line) for line in _lines(turn))))
+
+    def prompt(self, instructions: str, user_text: str, room_tokens: int) -> list[Line]:
+        """The prompt for `user_text`: instructions, as many recent turns as fit in `room_tokens`, the new message.
+
+        Raises `BadMessage` when instructions and message alone are more than the model can read.
+        """
+        frame = [Line("system", instructions)] if instructions else []
+        asked = Line("user", user_text)
+        left = room_tokens - sum(self._cost(line) for line in [*frame, asked])
+        if left < 0:
+            raise BadMessage("That is more text than the language model can read at once. Say it in smaller parts.")
+        self._shrink(left)
+        past = [line for turn, _ in self._turns[self._first :] for line in _lines(turn)]
+        return _merge([*frame, *past, asked])
+
+    def _shrink(self, room_tokens: int) -> None:
+        used = sum(cost for _, cost in self._turns[self._first :])
+        if used <= room_tokens:
+            return
+        while self._first < len(self._turns) and used > room_tokens * SHRINK_TO:
+            used -= self._turns[self._first][1]
+            self._first += 1
+
+    def _cost(self, line: Line) -> int:
+        return self._count_tokens(line.content) + MESSAGE_OVERHEAD_TOKENS
+
+
+def _lines(turn: PastTurn) -> list[Line]:
+    if not turn.heard_text:
+        return [Line("user", turn.user_text)]
+    heard = turn.heard_text + INTERRUPTED if turn.interrupted else turn.heard_text
+    return [Line("user", turn.user_text), Line("assistant", heard)]
+
+
+def _merge(lines: list[Line]) -> list[Line]:
+    """Join neighbours of one role (a reply nobody heard leaves two user messages): many templates demand turns."""
+    merged: list[Line] = []
+    for line in lines:
+        if merged and merged[-1].role == line.role:
+            merged[-1] = Line(line.role, merged[-1].content + "\n" + line.content)
+        else:
+            merged.append(line)
+    return merged

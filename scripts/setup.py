@@ -73,6 +73,7 @@ def _venv(dev: bool) -> None:
     _drop_stamp("venv")
     _pip("hatchling", "editables")
     _pip("--no-build-isolation", "--editable", f"{ROOT}[dev]" if dev else str(ROOT))
+    _openmp()
     _write_stamp("venv", {"inputs": inputs, "dev": dev})
 
 
@@ -100,6 +101,13 @@ def _pip(*arguments: str) -> None:
     _run([_venv_python(), "-m", "pip", "install", "--disable-pip-version-check", *quiet, "-c", constraints, *arguments])
 
 
+def _openmp() -> None:
+    """The one library that llama.cpp's wheel for Linux does not bring along."""
+    present = _output([_venv_python(), "-c", "import ctypes; ctypes.CDLL('libgomp.so.1'); print('yes')"]) == "yes"
+    if sys.platform == "linux" and not present and not _system_install("libgomp1"):
+        raise SetupFailed("llama.cpp needs libgomp. Run `sudo apt install libgomp1` (Fedora: `dnf install libgomp`).")
+
+
 def _venv_python() -> Path:
     return VENV / "bin/python"
 
@@ -119,7 +127,7 @@ def _web() -> None:
 
 
 def _ui() -> None:
-    inputs = _hash(sorted(path for path in _web_sources()))
+    inputs = _hash(sorted(_web_sources()))
     done = _read_stamp("ui")
     if done is not None and done["inputs"] == inputs and (UI / "index.html").is_file():
         return
@@ -162,8 +170,7 @@ def _system_has_node() -> bool:
 def _weights() -> None:
     """The weights that the settings ask for; `avatar models fetch` knows which."""
     settings = {name: value for name, value in os.environ.items() if name.startswith("AVATAR_MODELS")}
-    catalog = sorted((ROOT / "src/avatar/hub").glob("*.py"))
-    inputs = _hash([*catalog, ROOT / "avatar.toml"], json.dumps(settings, sort_keys=True))
+    inputs = _hash([ROOT / "src/avatar/hub/catalog.py", ROOT / "avatar.toml"], json.dumps(settings, sort_keys=True))
     done = _read_stamp("weights")
     if done is not None and done["inputs"] == inputs and all(map(_unchanged, done["files"].items())):
         return
@@ -224,7 +231,7 @@ def _read_stamp(name: str) -> dict[str, Any] | None:
 
 
 def _write_stamp(name: str, content: dict[str, Any]) -> None:
-    STAMPS.mkdir(exist_ok=True)
+    STAMPS.mkdir(parents=True, exist_ok=True)
     unfinished = STAMPS / f"{name}.part"
     unfinished.write_text(json.dumps(content))
     unfinished.replace(STAMPS / f"{name}.json")
@@ -239,15 +246,15 @@ def _say(line: str) -> None:
 
 
 def _run(command: Command, cwd: Path = ROOT, environment: dict[str, str] | None = None) -> None:
-    status = subprocess.run(command, cwd=cwd, env=environment).returncode
-    if status:
-        raise SetupFailed(f"`{' '.join(map(str, command))}` failed with status {status}; its output is above.")
+    if not _succeeds(command, cwd, environment):
+        raise SetupFailed(f"`{' '.join(map(str, command))}` failed; what it said is above.")
 
 
-def _succeeds(command: Command) -> bool:
+def _succeeds(command: Command, cwd: Path = ROOT, environment: dict[str, str] | None = None) -> bool:
     try:
-        return subprocess.run(command).returncode == 0
-    except OSError:
+        return subprocess.run(command, cwd=cwd, env=environment).returncode == 0
+    except OSError as error:
+        _say(str(error))
         return False
 
 

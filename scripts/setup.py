@@ -30,8 +30,7 @@ UI = ROOT / "src/avatar/server/ui"
 
 PYTHONS = ((3, 11), (3, 12), (3, 13))
 OLDEST_NODE = (20, 19)  # what Vite asks for
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-MAC_BROWSERS = ("/Applications/Chromium.app", "/Applications/Google Chrome.app")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 STEPS = ("venv", "web", "weights", "ui", "browser")
 TEST_STEPS = ("web", "browser")  # building the UI sees to `web` itself
 
@@ -177,8 +176,8 @@ def _weights() -> None:
     _say("Fetching the weights that are missing (about 130 MB for the embedded default)")
     _drop_stamp("weights")
     _run([VENV / "bin/avatar", "models", "fetch"], environment=_with_node())
-    folder = _output([_venv_python(), "-c", "from avatar.settings import load; print(load().models_dir)"])
-    files = {str(path): path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()}
+    folder = Path(_output([VENV / "bin/avatar", "models", "path"]))
+    files = {str(path): path.stat().st_size for path in folder.glob("*/[!.]*") if path.is_file()}
     _write_stamp("weights", {"inputs": inputs, "files": files})
 
 
@@ -192,10 +191,11 @@ def _unchanged(entry: tuple[str, int]) -> bool:
 
 def _browser() -> None:
     """A Chromium for the browser tests. Without one they fail, so a refusal here is only said."""
-    if any(map(shutil.which, BROWSERS)) or any(map(os.path.isdir, MAC_BROWSERS)):
-        return
-    if not _system_install("chromium"):
-        _say("The browser tests need Chromium: install it with your package manager, e.g. `sudo apt install chromium`")
+    if not any(map(shutil.which, BROWSERS)) and not _system_install("chromium"):
+        _say(
+            "The browser tests will fail without a Chromium or Chrome. Install one (`sudo apt install chromium`, "
+            f"`brew install chromium`) so that one of these is on PATH: {', '.join(BROWSERS)}."
+        )
 
 
 def _system_install(package: str) -> bool:

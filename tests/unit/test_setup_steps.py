@@ -27,7 +27,7 @@ class Machine:
             "import sys; print(*sys.version_info[:2])": "3 12",
             "import ensurepip; print('yes')": "yes",
             "import ctypes; ctypes.CDLL('libgomp.so.1'); print('yes')": "yes",
-            "from avatar.settings import load; print(load().models_dir)": str(self.models),
+            "path": str(self.models),
             "--version": "v22.1.0",
         }
         for name in ("pyproject.toml", "constraints.txt", "web/package.json", "web/package-lock.json", "web/src/a.ts"):
@@ -224,7 +224,7 @@ def test_a_missing_browser_does_not_stop_set_up(
     monkeypatch.setattr(setup.shutil, "which", lambda name: None)
     setup.ensure(only=("browser",))
     assert machine.since() == ""
-    assert "need Chromium" in capsys.readouterr().out
+    assert "will fail without a Chromium" in capsys.readouterr().out
 
 
 def test_the_command_line_says_what_failed(setup: Any, machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:

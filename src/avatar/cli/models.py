@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Model weights: list, fetch, verify.", no_args_is_help=True)
 _console = Console(highlight=False, soft_wrap=True)
+if not _console.is_terminal:
+    _console.width = 200  # nothing bounds a table in a file or pipe
 
 _PLAIN_EVERY_S = 5.0
-_PLAIN_COLUMNS = 200
-"""Width of a table that no terminal bounds."""
 
 Keys = Annotated[list[str] | None, typer.Argument(metavar="[KEY]...", help="Catalog keys, as `list` shows them.")]
 
@@ -42,19 +42,14 @@ def list_models() -> None:
     """Show every model AVATAR knows and whether it is here."""
     with _setup_errors():
         models_dir = settings.load().models_dir
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("key", "role", "state", "size", "licence"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("where", no_wrap=True)
+    rows: list[tuple[str, ...]] = []
     for model in catalog.MODELS.values():
         folder = presence.locate(models_dir, model.key)
-        state = "[green]present[/]" if folder else "[dim]-[/]"
-        where = str(folder) if folder else f"[dim]{_offered_by(model)}[/]"
-        table.add_row(model.key, model.role, state, _size(model.size_bytes), model.licence, where)
+        state, where = ("present", str(folder)) if folder else ("-", _offered_by(model))
+        rows.append((model.key, model.role, state, _size(model.size_bytes), model.licence, where))
     for path in presence.local_ggufs(models_dir):
-        table.add_row(path.name, "llm", "[green]present[/]", _size(path.stat().st_size), "", str(path))
-    console = _console if _console.is_terminal else Console(width=_PLAIN_COLUMNS)
-    console.print(table)
+        rows.append((path.name, "llm", "present", _size(path.stat().st_size), "", str(path)))
+    _console.print(_table(("key", "role", "state", "size", "licence", "where"), rows))
     for profile, keys in catalog.PROFILES.items():
         size_bytes = sum(catalog.model(key).size_bytes for key in keys)
         _console.print(f"[bold]{profile}[/] ({_size(size_bytes)}): {', '.join(keys)}")
@@ -122,6 +117,17 @@ def path(key: Annotated[str | None, typer.Argument(help="Catalog key.")] = None)
         if folder is None:
             raise SetupError(f"{key} is not in {models_dir}: run `avatar models fetch {key}`.")
     typer.echo(folder)
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
+    """Columns as wide as their words; only the last gives way to a narrow terminal."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title, *cells in zip(header, *rows, strict=True):
+        last = title == header[-1]
+        table.add_column(title, no_wrap=True, min_width=None if last else max(map(len, cells)))
+    for row in rows:
+        table.add_row(*row, style="green" if row[2] == "present" else None)
+    return table
 
 
 @contextmanager

@@ -70,7 +70,8 @@ async def _save_on_a_full_disk(data_dir: Path) -> None:
         try:
             await store.save_turn(_turn(conversation.id, seconds))
         except StoreError as error:
-            _promise({"error": str(error)})
+            recordings = [path.name for path in (data_dir / "audio").rglob("*") if path.is_file()]
+            _promise({"error": str(error), "recordings": len(recordings)})
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     await store.save_turn(_turn(conversation.id))
     await store.aclose()
@@ -132,8 +133,9 @@ async def test_a_full_disk_fails_the_turn_alone(tmp_path: Path) -> None:
         assert child.stdout is not None
         output = await asyncio.to_thread(child.stdout.readlines)
     assert child.returncode == 0
-    assert len(output) == 2
-    assert "disk is full" in output[0]
+    failures = [json.loads(line) for line in output]
+    assert [failure["recordings"] for failure in failures] == [2, 2]
+    assert "disk is full" in failures[0]["error"]
     with closing(sqlite3.connect(tmp_path / "avatar.db")) as db:
         (count,) = db.execute("SELECT count(*) FROM turns").fetchone()
     assert count == 2

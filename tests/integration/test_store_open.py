@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from subprocess import PIPE
 
 import numpy as np
 import pytest
@@ -156,6 +157,29 @@ async def main():
 asyncio.run(main())
 """
     subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, timeout=30)
+
+
+def test_processes_that_start_at_once_make_one_database(tmp_path: Path) -> None:
+    script = """
+import pathlib, sys
+import alembic.command, alembic.config
+from avatar.store.database import upgrade
+print("ready", flush=True)
+sys.stdin.readline()
+upgrade(pathlib.Path(sys.argv[1]))
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "avatar.db")]
+    children = [subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True) for _ in range(4)]
+    for child in children:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+    for child in children:
+        assert child.stdin is not None
+        child.stdin.write("go\n")
+        child.stdin.flush()
+    for child in children:
+        child.communicate(timeout=30)
+    assert [child.returncode for child in children] == [0, 0, 0, 0]
 
 
 async def test_a_database_of_a_newer_avatar_is_refused_untouched(tmp_path: Path) -> None:

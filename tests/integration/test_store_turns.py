@@ -168,6 +168,17 @@ async def test_deleting_removes_turns_recordings_and_what_search_finds(store: St
         await store.rename(gone.id, "x")
 
 
+async def test_deleted_words_are_gone_from_the_disk(store: Store, tmp_path: Path) -> None:
+    kept, gone = await store.create_conversation(), await store.create_conversation()
+    for n in range(50):
+        await store.save_turn(record(kept.id, f"something else {n}"))
+        await store.save_turn(record(gone.id, f"龘龘龘龘 {n}"))
+    await store.delete(gone.id)
+    await store.aclose()
+    assert b"something" in (tmp_path / "avatar.db").read_bytes()
+    assert "龘".encode() not in (tmp_path / "avatar.db").read_bytes()
+
+
 async def test_a_cancelled_save_is_whole_or_absent(store: Store, tmp_path: Path) -> None:
     conversation = await store.create_conversation()
     chance = random.Random(1)

@@ -88,7 +88,8 @@ class AudioFolder:
             elif conversation_exists(conversation_id):
                 pending.rmdir()
             else:
-                self.delete(conversation_id)
+                with suppress(OSError):  # it is tried again at the next start; the server need not fail for it
+                    self.delete(conversation_id)
 
     def _pending_turn(self, conversation_id: str, turn_id: str) -> Path:
         return self._pending / f"{conversation_id}.{turn_id}"

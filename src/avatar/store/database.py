@@ -101,13 +101,13 @@ def _guarantee(engine: Engine) -> None:
 
 @contextmanager
 def failures() -> Iterator[None]:
-    """Turn what the disk or SQLite raises into `StoreError`; the log gets the kind of failure, never its data."""
+    """Turn what the disk or SQLite raises into `StoreError`; the log gets the cause (no value is ever part of it)."""
     try:
         yield
     except (OSError, sqlite3.Error, SQLAlchemyError) as error:
         cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
         kind = getattr(cause, "sqlite_errorname", None) or errno.errorcode.get(getattr(cause, "errno", None) or 0)
-        log.error("store failed: %s %s", type(cause).__name__, kind or "")
+        log.error("store failed: %s %s: %s", type(cause).__name__, kind or "", cause)
         if kind == "SQLITE_FULL" or getattr(cause, "errno", None) in _DISK_FULL:
             raise StoreError("The disk is full, so nothing was saved. Free some space and try again.") from error
         raise StoreError("The data folder could not be read or written; the server's log says why.") from error

@@ -5,15 +5,18 @@ in the trigram index; a shorter one, as many Chinese words are, is not in it, an
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, Table, and_, column, or_, select, table, text
+from sqlalchemy import ColumnElement, Select, Table, and_, column, or_, select, table, text
 
-from avatar.store.tables import storable
+from avatar.store.records import Hit
+from avatar.store.tables import Row, conversations, storable, turns
 
 _MAX_QUERY_CHARS = 200
 _TRIGRAM_CHARS = 3
 _EXCERPT_CHARS = 40  # on either side of what was found
+_SPOKEN = ("user_text", "heard_text", "generated_text")
 
 
 def words_of(query: str) -> list[str]:
@@ -21,7 +24,36 @@ def words_of(query: str) -> list[str]:
     return storable(query)[:_MAX_QUERY_CHARS].split()
 
 
-def containing(source: Table, columns: Iterable[str], words: list[str]) -> ColumnElement[bool]:
+def turns_with(words: list[str]) -> Select[Any]:
+    """Turns in which every word was said, typed, heard or generated; the newest first."""
+    found = select(turns, conversations.c.title).join(conversations, conversations.c.id == turns.c.conversation_id)
+    return found.where(containing(turns, _SPOKEN, words)).order_by(turns.c.created_at.desc())
+
+
+def titles_with(words: list[str]) -> Select[Any]:
+    """Conversations with every word in the title; the last used first."""
+    found = select(conversations).where(containing(conversations, ("title",), words))
+    return found.order_by(conversations.c.updated_at.desc())
+
+
+def turn_hit(row: Row, words: list[str]) -> Hit:
+    return Hit(
+        conversation_id=row["conversation_id"],
+        turn_id=row["id"],
+        at=row["created_at"],
+        title=row["title"],
+        excerpt=excerpt([row[name] for name in _SPOKEN], words),
+    )
+
+
+def title_hit(row: Row, words: list[str]) -> Hit:
+    title = row["title"]
+    return Hit(
+        conversation_id=row["id"], turn_id=None, at=row["updated_at"], title=title, excerpt=excerpt([title], words)
+    )
+
+
+def containing(source: Table, columns: Sequence[str], words: list[str]) -> ColumnElement[bool]:
     """The condition that a row of `source`, whose index is `<source>_fts`, has every one of `words` in `columns`."""
     conditions: list[ColumnElement[bool]] = [
         or_(*(source.c[name].contains(word, autoescape=True) for name in columns))
@@ -37,12 +69,11 @@ def containing(source: Table, columns: Iterable[str], words: list[str]) -> Colum
     return and_(*conditions)
 
 
-def excerpt(texts: Iterable[str], words: list[str]) -> str:
+def excerpt(texts: Sequence[str], words: list[str]) -> str:
     """The surroundings of the first word found in the first of `texts` that has one, on one line."""
     pattern = re.compile("|".join(map(re.escape, words)), re.IGNORECASE)
-    texts = list(texts)
-    found = next(((text_, hit) for text_ in texts if (hit := pattern.search(text_))), None)
-    whole, start, end = (texts[0], 0, 0) if found is None else (found[0], *found[1].span())
+    matches = ((whole, match.start(), match.end()) for whole in texts if (match := pattern.search(whole)))
+    whole, start, end = next(matches, (texts[0], 0, 0))  # the index may fold more letters into one than `re` does
     start, end = max(0, start - _EXCERPT_CHARS), end + _EXCERPT_CHARS
     shown = " ".join(whole[start:end].split())
     return ("…" if start else "") + shown + ("…" if end < len(whole) else "")

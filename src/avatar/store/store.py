@@ -16,20 +16,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
-from sqlalchemy import Select, Text, delete, func, insert, select, tuple_, update
+from sqlalchemy import Select, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from avatar.core.errors import BadMessage, NotFound, StoreError
+from avatar.core.errors import NotFound, StoreError
 from avatar.store.audio import AudioFolder
 from avatar.store.database import connect, failures, upgrade
-from avatar.store.records import Conversation, Hit, Page, Recording, Side, Turn, TurnRecord, is_id, new_id
-from avatar.store.search import containing, excerpt, words_of
-from avatar.store.tables import Row, UtcText, conversation_of, conversations, storable, turn_of, turns
+from avatar.store.pages import page_of, page_query
+from avatar.store.records import Conversation, Hit, Page, Recording, Side, Turn, TurnRecord, new_id
+from avatar.store.search import title_hit, titles_with, turn_hit, turns_with, words_of
+from avatar.store.tables import Row, conversation_of, conversations, storable, turn_of, turns
 
 T = TypeVar("T")
 
 _TITLE_CHARS = 60
-_SPOKEN = ("user_text", "heard_text", "generated_text")
 
 
 def _utc_now() -> datetime:
@@ -179,6 +179,9 @@ class Store:
             gone = await db.execute(delete(conversations).where(conversations.c.id == conversation_id))
             if not gone.rowcount:
                 raise _no_conversation()
+            # An index keeps the words of deleted rows until its parts are merged: 0.3 s for 10 000 turns.
+            for index in ("turns_fts", "conversations_fts"):
+                await db.execute(text(f"INSERT INTO {index} ({index}) VALUES ('optimize')"))
             await asyncio.to_thread(self._audio.mark_deletion, conversation_id)
         with failures():
             await asyncio.to_thread(self._audio.delete, conversation_id)
@@ -194,13 +197,7 @@ class Store:
 
     async def conversations(self, limit: int = 50, cursor: str | None = None) -> Page:
         """`limit` conversations, the last used first, from `cursor` on. Raises `BadMessage` on a wrong cursor."""
-        use = tuple_(conversations.c.updated_at, conversations.c.id)
-        query = select(conversations).order_by(*(column.desc() for column in use.clauses)).limit(limit + 1)
-        if cursor is not None:
-            query = query.where(use < tuple_(*_parse_cursor(cursor), types=[UtcText, Text]))
-        rows = await self._rows(query)
-        items = tuple(map(conversation_of, rows[:limit]))
-        return Page(items, _cursor(items[-1]) if len(rows) > limit else None)
+        return page_of(await self._rows(page_query(limit, cursor)), limit)
 
     async def turns(self, conversation_id: str) -> list[Turn]:
         """All turns of a conversation, in order."""
@@ -225,40 +222,11 @@ class Store:
         words = words_of(query)
         if not words:
             return []
-        spoken = await self._rows(
-            select(turns, conversations.c.title)
-            .join(conversations, conversations.c.id == turns.c.conversation_id)
-            .where(containing(turns, _SPOKEN, words))
-            .order_by(turns.c.created_at.desc())
-            .limit(limit)
-        )
-        titled = await self._rows(
-            select(conversations)
-            .where(containing(conversations, ("title",), words))
-            .where(conversations.c.id.not_in({row["conversation_id"] for row in spoken}))
-            .order_by(conversations.c.updated_at.desc())
-            .limit(limit)
-        )
-        hits = [
-            Hit(
-                conversation_id=row["conversation_id"],
-                turn_id=row["id"],
-                at=row["created_at"],
-                title=row["title"],
-                excerpt=excerpt([row[name] for name in _SPOKEN], words),
-            )
-            for row in spoken
-        ] + [
-            Hit(
-                conversation_id=row["id"],
-                turn_id=None,
-                at=row["updated_at"],
-                title=row["title"],
-                excerpt=excerpt([row["title"]], words),
-            )
-            for row in titled
-        ]
-        return sorted(hits, key=lambda hit: hit.at, reverse=True)[:limit]
+        spoken = [turn_hit(row, words) for row in await self._rows(turns_with(words).limit(limit))]
+        seen = {hit.conversation_id for hit in spoken}
+        others = titles_with(words).where(conversations.c.id.not_in(seen)).limit(limit)
+        titled = [title_hit(row, words) for row in await self._rows(others)]
+        return sorted(spoken + titled, key=lambda hit: hit.at, reverse=True)[:limit]
 
     async def _rows(self, query: Select[Any]) -> list[Row]:
         with failures():
@@ -294,18 +262,6 @@ def _recover(database: Path, audio: AudioFolder) -> None:
 
 def _turns_of(conversation_id: str) -> Select[Any]:
     return select(turns).where(turns.c.conversation_id == conversation_id)
-
-
-def _cursor(last: Conversation) -> str:
-    return f"{last.updated_at:%Y-%m-%dT%H:%M:%S.%fZ}{last.id}"
-
-
-def _parse_cursor(cursor: str) -> tuple[datetime, str]:
-    time, _, last_id = cursor.partition("Z")
-    with suppress(ValueError):
-        if is_id(last_id, "conv"):
-            return datetime.fromisoformat(time).replace(tzinfo=UTC), last_id
-    raise BadMessage("The cursor is not one this server gave; start from the first page.")
 
 
 def _no_conversation() -> NotFound:

@@ -55,7 +55,7 @@ class FakeTranscriptStream:
         self._closed = asyncio.Event()
 
     def accept(self, pcm: Pcm) -> None:
-        self._pieces.append(pcm)
+        self._pieces.append(pcm.copy())
 
     async def partial(self) -> Transcript:
         return await self._transcribe()

@@ -1,0 +1,61 @@
+"""Real speech for tests: a human reading Beckett, and espeak-ng saying whatever a test wants to hear."""
+
+import io
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import AsyncIterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from avatar.core.audio import INPUT_RATE_HZ, Pcm, resample
+from avatar.engines.tts.espeak import Espeak
+
+BECKETT_WORDS = "ever tried ever failed no matter try again fail again fail better"
+_BECKETT_PACKAGE = "useful-moonshine-onnx==20251121"
+_CACHE = Path(__file__).parents[1] / ".pytest_cache" / "speech"
+
+
+@cache
+def beckett() -> Pcm:
+    """Ten seconds of a man saying `BECKETT_WORDS`, float32, mono, 16 kHz: 0.3 s of room noise, "Ever tried." until
+    1.2 s, "Ever failed." from 1.8 s. Fetched once with pip, so tests that use it are marked `weights`."""
+    with zipfile.ZipFile(_beckett_wheel()) as wheel:
+        data = wheel.read("moonshine_onnx/assets/beckett.wav")
+    pcm, rate_hz = soundfile.read(io.BytesIO(data), dtype="float32")
+    assert rate_hz == INPUT_RATE_HZ
+    return np.asarray(pcm, dtype=np.float32)
+
+
+def _beckett_wheel() -> Path:
+    if not any(_CACHE.glob("*.whl")):
+        _CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=_CACHE) as folder:  # test processes may fetch it at the same time
+            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
+            subprocess.run([*command, _BECKETT_PACKAGE], check=True)
+            for wheel in Path(folder).glob("*.whl"):
+                wheel.rename(_CACHE / wheel.name)
+    return next(_CACHE.glob("*.whl"))
+
+
+async def spoken(text: str, *, language: str | None = None) -> Pcm:
+    """`text` as espeak-ng says it, float32, mono, 16 kHz, with nothing before or after."""
+    engine = Espeak()
+
+    async def piece() -> AsyncIterator[str]:
+        yield text
+
+    try:
+        chunks = [chunk.pcm async for chunk in engine.speak(piece(), language=language)]
+    finally:
+        await engine.aclose()
+    return resample(np.concatenate(chunks), engine.sample_rate_hz, INPUT_RATE_HZ)
+
+
+def words(text: str) -> list[str]:
+    """The words of a transcript, without case and punctuation."""
+    return "".join(char.lower() if char.isalnum() else " " for char in text).split()

@@ -1,6 +1,6 @@
 """One live session: joins the ears, the reply and the log, whatever the transport.
 
-A codec calls its methods and reads its outbox. It knows engine Protocols only. At any moment there is at most one
+A codec calls its methods and reads the outbox. It knows engine Protocols only. At any moment there is at most one
 reply, prepared or live; whoever starts another ends that one first.
 """
 
@@ -90,8 +90,9 @@ class LiveSession:
         policy: SessionPolicy,
         decoder: Decoder,
         log: ConversationLog,
+        outbox: Outbox,
     ) -> None:
-        self.outbox = Outbox()
+        self._outbox = outbox
         self._options = options
         self._engines = engines
         self._policy = policy
@@ -193,7 +194,7 @@ class LiveSession:
         """Do what the turn-taking machine decided."""
         match action:
             case BeginTurn(at_ms):
-                self.outbox.put(SpeechStarted(at_ms))
+                self._outbox.put(SpeechStarted(at_ms))
             case InterruptReply():
                 self._barge_in()
             case PrepareReply():
@@ -210,7 +211,7 @@ class LiveSession:
 
     def _commit_spoken(self, turn: CommitTurn) -> None:
         assert self._ears is not None
-        self.outbox.put(SpeechStopped(turn.speech_end_ms))
+        self._outbox.put(SpeechStopped(turn.speech_end_ms))
         utterance = self._ears.take()
         self._interrupt_live()
         reply = self._reply or self._new_reply(utterance.listen)
@@ -225,7 +226,7 @@ class LiveSession:
     def _new_reply(self, listen: Callable[[], Awaitable[Said]]) -> Reply:
         options, engines = self._options, self._engines
         speaker = Speaker(engines.tts, options.voice, options.language, options.output_rate_hz)
-        return Reply(new_id("turn"), listen, self._prompt, engines.llm, speaker, self._policy.reply, self.outbox)
+        return Reply(new_id("turn"), listen, self._prompt, engines.llm, speaker, self._policy.reply, self._outbox)
 
     def _prompt(self, user_text: str) -> list[Message]:
         room = self._engines.llm.context_tokens - self._policy.reply.sampling.max_tokens - PROMPT_MARGIN_TOKENS
@@ -297,10 +298,10 @@ class LiveSession:
             logger.error("turn %s was not saved: %s", reply.turn_id, error)
             self._report(StoreError(f"This turn was not saved: {describe(error).message}"), reply.turn_id)
         _log_turn(reply, outcome)
-        self.outbox.put(ReplyDone(reply.turn_id, outcome.status, outcome.heard_text, reply.metrics))
+        self._outbox.put(ReplyDone(reply.turn_id, outcome.status, outcome.heard_text, reply.metrics))
 
     def _report(self, error: AvatarError, turn_id: str | None) -> None:
-        self.outbox.put(ErrorOccurred(describe(error), turn_id))
+        self._outbox.put(ErrorOccurred(describe(error), turn_id))
 
     def _tell_ears(self, event: ReplyBegan | ReplyEnded) -> None:
         if self._ears is not None:

@@ -1,28 +1,37 @@
-"""How full GPU memory is, by NVML. Knows nothing of sessions."""
+"""GPU memory, by NVML: how full it is and how much is free. Knows nothing of sessions.
 
-from collections.abc import Callable
+Both functions talk to the driver: call them off the event loop once it runs.
+"""
+
+import functools
 
 import pynvml
 
 
-def open_vram_gauge() -> Callable[[], float | None]:
-    """A function that gives the used share (0…1) of the fullest GPU, or None where NVML finds no GPU.
+def used_vram_fraction() -> float | None:
+    """The used share (0…1) of the fullest GPU; None where NVML finds none."""
+    memory = _memory()
+    return max(used / total for used, total in memory) if memory else None
 
-    Call it off the event loop: NVML talks to the driver.
-    """
+
+def free_vram_bytes() -> int | None:
+    """Free bytes of the emptiest GPU; None where NVML finds none."""
+    memory = _memory()
+    return max(total - used for used, total in memory) if memory else None
+
+
+def _memory() -> list[tuple[int, int]]:
+    """(used, total) bytes of each GPU. A driver that is being replaced reads as no GPU: nobody is shut out for it."""
+    try:
+        return [(int(info.used), int(info.total)) for info in map(pynvml.nvmlDeviceGetMemoryInfo, _handles())]
+    except pynvml.NVMLError:
+        return []
+
+
+@functools.cache
+def _handles() -> tuple[object, ...]:
     try:
         pynvml.nvmlInit()
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        return tuple(pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount()))
     except pynvml.NVMLError:
-        return lambda: None
-    if not handles:
-        return lambda: None
-
-    def fraction() -> float | None:
-        try:
-            infos = [pynvml.nvmlDeviceGetMemoryInfo(handle) for handle in handles]
-        except pynvml.NVMLError:  # a driver that is being replaced: do not shut everybody out for it
-            return None
-        return max(float(info.used) / float(info.total) for info in infos)
-
-    return fraction
+        return ()

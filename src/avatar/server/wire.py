@@ -51,6 +51,9 @@ class SessionStart(WireModel):
     mode: Literal["push_to_talk", "live"] = "push_to_talk"
     audio: AudioFormat | None = Field(None, description="Default: webm for push_to_talk, pcm16 16000 Hz for live.")
     conversation_id: Id | None = Field(None, description="Go on with this conversation.")
+    resume_token: StrictStr | None = Field(
+        None, max_length=256, description="Go on with the conversation of the session that was given this token."
+    )
     voice_id: StrictStr | None = Field(None, max_length=128)
     language: Language | None = Field(None, description="ISO 639-1; unset: detected.")
     instructions: StrictStr | None = Field(None, max_length=MAX_TEXT_CHARS, description="System prompt.")
@@ -105,10 +108,8 @@ class Ping(WireModel):
     type: Literal["ping"]
 
 
-ClientMessage = Annotated[
-    SessionStart | SessionUpdate | AudioEnd | AudioClear | Text | Interrupt | Playback | Ping,
-    Field(discriminator="type"),
-]
+AnyClientMessage = SessionStart | SessionUpdate | AudioEnd | AudioClear | Text | Interrupt | Playback | Ping
+ClientMessage = Annotated[AnyClientMessage, Field(discriminator="type")]
 
 # --- server to client ---------------------------------------------------------------------------
 
@@ -235,7 +236,7 @@ ServerMessage = Annotated[
 _CLIENT: TypeAdapter[Any] = TypeAdapter(ClientMessage)
 
 
-def parse(frame: str) -> "SessionStart | SessionUpdate | AudioEnd | AudioClear | Text | Interrupt | Playback | Ping":
+def parse(frame: str) -> AnyClientMessage:
     """Turn a text frame into a message. Raises `BadMessage` that says which field is wrong."""
     try:
         data = json.loads(frame)
@@ -244,8 +245,7 @@ def parse(frame: str) -> "SessionStart | SessionUpdate | AudioEnd | AudioClear |
     if not isinstance(data, dict):
         raise BadMessage("A message is a JSON object with a `type`, not a bare value.")
     try:
-        message: SessionStart | SessionUpdate | AudioEnd | AudioClear | Text | Interrupt | Playback | Ping
-        message = _CLIENT.validate_python(data)
+        message: AnyClientMessage = _CLIENT.validate_python(data)
     except ValidationError as error:
         raise BadMessage(_explain(error)) from None
     return message

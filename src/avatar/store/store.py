@@ -70,12 +70,20 @@ class Store:
     # --- writing --------------------------------------------------------------------------------
 
     async def create_conversation(
-        self, *, title: str = "", language: str | None = None, instructions: str | None = None
+        self,
+        *,
+        title: str = "",
+        language: str | None = None,
+        instructions: str | None = None,
+        conversation_id: str | None = None,
     ) -> Conversation:
-        """Begin a conversation. Without a title it gets the first thing the user says."""
+        """Begin a conversation. Without a title it gets the first thing the user says.
+
+        `conversation_id`: one that `new_id` made, when it had to be known before.
+        """
         now = self._now()
         instructions = instructions and storable(instructions)
-        made = Conversation(new_id("conv"), now, now, language, storable(title), instructions)
+        made = Conversation(conversation_id or new_id("conv"), now, now, language, storable(title), instructions)
         await self._whole(self._create(made))
         return made
 

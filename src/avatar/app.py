@@ -1,0 +1,180 @@
+"""The composition root: settings -> engines -> store -> FastAPI app. Only this file sees everything.
+
+The server listens at once; engines load behind it, and `/readyz` says when every stage can serve.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI, Response
+from fastapi.responses import JSONResponse
+
+from avatar import __version__, choosing
+from avatar.choosing import Choosing
+from avatar.conversation.admission import SessionManager
+from avatar.conversation.opening import House, ResumeTokens
+from avatar.conversation.push_to_talk import BufferLimits
+from avatar.conversation.reply import ReplyPolicy
+from avatar.conversation.session import Engines, SessionPolicy
+from avatar.conversation.vram import used_vram_fraction
+from avatar.core.errors import AvatarError, Overloaded, StoreError, describe
+from avatar.core.turns import TurnPolicy
+from avatar.engines.base import Sampling
+from avatar.media.decoder import DecoderPool
+from avatar.server import chat, conversations, pages, problems, wire
+from avatar.settings import Settings, load
+from avatar.store import Store
+
+logger = logging.getLogger(__name__)
+
+
+class Service:
+    """What lives as long as the server: engines, store, decoders, admission."""
+
+    def __init__(self, settings: Settings, engines: Engines) -> None:
+        self.settings = settings
+        self.engines = engines
+        self.sessions = SessionManager(
+            settings.admission.max_sessions,
+            settings.admission.wait_s,
+            settings.admission.max_vram_fraction,
+            used_vram_fraction,
+        )
+        self._store: Store | None = None
+        self._house: House | None = None
+        self._problem = "The models are being loaded."
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Open the store, start to load the engines; close all of it in the end."""
+        settings = self.settings
+        decoder = DecoderPool(settings.media.decoders, settings.media.timeout_s, settings.media.memory_bytes)
+        self._store = await Store.open(settings.data_dir)
+        await decoder.start()
+        loading = asyncio.create_task(self._load(decoder, self._store), name="load engines")
+        try:
+            yield
+        finally:
+            loading.cancel()
+            await asyncio.wait([loading])
+            self._house = None
+            for engine in self.engines.all():
+                await engine.aclose()
+            await decoder.aclose()
+            await self._store.aclose()
+
+    async def _load(self, decoder: DecoderPool, store: Store) -> None:
+        warmed = await asyncio.gather(*(engine.warm_up() for engine in self.engines.all()), return_exceptions=True)
+        failures = [error for error in warmed if error is not None]
+        for error in failures:
+            logger.error("an engine could not be loaded", exc_info=error)
+        if failures:
+            self._problem = " ".join(describe(error).message for error in failures)
+            return
+        self._house = _furnish(self.settings, self.engines, decoder, store)
+        logger.info("ready: every stage can serve")
+
+    def store(self) -> Store:
+        """The open store."""
+        if self._store is None:
+            raise StoreError("The server is starting. Try again in a moment.")
+        return self._store
+
+    def house(self) -> House:
+        """What sessions need, once every engine is loaded; before that `Overloaded`."""
+        if self._house is None:
+            raise Overloaded(f"The server cannot talk yet. {self._problem}")
+        return self._house
+
+    @property
+    def limits(self) -> wire.Limits:
+        """Bounds that clients are told."""
+        conversation, server = self.settings.conversation, self.settings.server
+        return wire.Limits(
+            max_buffer_bytes=conversation.max_buffer_bytes,
+            max_buffer_chunks=conversation.max_buffer_chunks,
+            max_utterance_s=conversation.max_utterance_s,
+            max_message_bytes=server.max_message_bytes,
+            max_text_chars=wire.MAX_TEXT_CHARS,
+        )
+
+
+def create_app(settings: Settings | None = None, choosings: tuple[Choosing, ...] | None = None) -> FastAPI:
+    """The ASGI app. Raises `SetupError` when a stage has no engine; see `avatar doctor`."""
+    settings = settings or load()
+    service = Service(settings, choosing.build(choosings or choosing.survey(settings), settings))
+    return assemble(service)
+
+
+def assemble(service: Service) -> FastAPI:
+    """The routes around a service."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with service.running():
+            yield
+
+    app = FastAPI(title="AVATAR", version=__version__, lifespan=lifespan, docs_url="/api/docs", redoc_url=None)
+    problems.install(app)
+    server = service.settings.server
+
+    @app.get("/healthz", include_in_schema=False)
+    async def healthz() -> Response:
+        """The process is alive."""
+        return JSONResponse({"status": "ok"})
+
+    @app.get("/readyz", include_in_schema=False)
+    async def readyz() -> Response:
+        """Every stage can serve; 503 with the reason until then."""
+        try:
+            engines = service.house().engines.names()
+        except AvatarError as error:
+            return JSONResponse({"status": "not ready", "reason": str(error)}, status_code=503)
+        return JSONResponse({"status": "ready", "engines": engines})
+
+    app.include_router(
+        chat.router(service.house, service.sessions, service.limits, server.send_timeout_s, server.allowed_origins)
+    )
+    app.include_router(conversations.router(service.store))
+    pages.mount(app)
+    return app
+
+
+def _furnish(settings: Settings, engines: Engines, decoder: DecoderPool, store: Store) -> House:
+    conversation, turns = settings.conversation, settings.turn_taking
+    sampling = Sampling(max_tokens=conversation.max_reply_tokens, temperature=conversation.temperature)
+    policy = SessionPolicy(
+        turns=TurnPolicy(**turns.model_dump(), max_turn_ms=conversation.max_utterance_s * 1000),
+        reply=ReplyPolicy(
+            conversation.first_token_timeout_s,
+            conversation.stall_timeout_s,
+            conversation.playout_lead_ms / 1000,
+            sampling,
+        ),
+        buffer=BufferLimits(
+            conversation.max_buffer_bytes, conversation.max_buffer_chunks, conversation.max_utterance_s
+        ),
+        stt_timeout_s=conversation.stt_timeout_s,
+    )
+    return House(
+        engines,
+        policy,
+        decoder,
+        store,
+        ResumeTokens(_secret(settings.data_dir / "secret")),
+        conversation.instructions,
+        settings.tts.voice or None,
+        settings.stt.language,
+    )
+
+
+def _secret(path: Path) -> bytes:
+    """This server's secret, made at its first start, readable by its user alone."""
+    if not path.is_file():
+        path.touch(mode=0o600)
+        path.write_bytes(secrets.token_bytes(32))
+    return path.read_bytes()

@@ -1,0 +1,64 @@
+"""Runs the server: says which engine serves each stage and why, binds the address, hands over to uvicorn."""
+
+import logging
+import socket
+
+import uvicorn
+from rich.console import Console
+
+from avatar.app import create_app
+from avatar.choosing import Choosing, survey
+from avatar.core.errors import SetupError
+from avatar.settings import ServerSettings, Settings
+
+GRACE_S = 5
+"""How long open conversations may take to end when the server is told to stop."""
+
+
+def serve(settings: Settings) -> None:
+    """Serve until interrupted. Raises `SetupError` when a stage has no engine or the address is taken."""
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    choosings = survey(settings)
+    announce(choosings)
+    app = create_app(settings, choosings)
+    listening = _bind(settings.server)
+    host, port = listening.getsockname()[:2]
+    Console(highlight=False).print(f"AVATAR is at [bold]http://{f'[{host}]' if ':' in host else host}:{port}[/]")
+    uvicorn.Server(uvicorn_config(app, settings)).run([listening])
+
+
+def uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:
+    """How uvicorn must run for `/ws/chat`: sans-I/O WebSockets with flow control, bounded messages, no deflate."""
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]  # any ASGI app
+        ws="websockets-sansio",
+        ws_max_size=settings.server.max_message_bytes,
+        ws_per_message_deflate=False,
+        access_log=False,
+        log_config=None,
+        log_level="warning",
+        timeout_graceful_shutdown=GRACE_S,
+    )
+
+
+def announce(choosings: tuple[Choosing, ...]) -> None:
+    """One line a stage: what serves it and why."""
+    console = Console(highlight=False, soft_wrap=True)
+    for found in choosings:
+        what = f"{found.choice.spec.name} ({found.choice.reason})" if found.choice else f"[red]{found.problem}[/]"
+        console.print(f"  [dim]{found.stage.replace('_', ' '):>12}[/]  {what}")
+
+
+def _bind(server: ServerSettings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((server.host, server.port))
+    except OSError as error:
+        listening.close()
+        raise SetupError(
+            f"Cannot listen on {server.host}, port {server.port}: {error.strerror}. Choose another with --port."
+        ) from None
+    return listening

@@ -1,0 +1,116 @@
+"""Opens live sessions: from what a client asks for to a session with its conversation, or a refusal that says why.
+
+What all sessions share lives here: engines, policy, decoder, store. Knows no wire and no socket.
+"""
+
+import hmac
+from dataclasses import dataclass
+from typing import Literal
+
+from avatar.conversation.log import ConversationLog, TurnStore
+from avatar.conversation.outbox import Outbox
+from avatar.conversation.push_to_talk import AudioKind, Decoder
+from avatar.conversation.session import Engines, LiveSession, SessionOptions, SessionPolicy
+from avatar.core.audio import INPUT_RATE_HZ
+from avatar.core.errors import BadMessage, NotFound
+from avatar.store.records import is_id, new_id
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a client asks for; None leaves the choice to the server."""
+
+    mode: Literal["push_to_talk", "live"] = "push_to_talk"
+    audio: AudioKind | None = None
+    input_rate_hz: int | None = None
+    output_rate_hz: int | None = None
+    conversation_id: str | None = None
+    resume_token: str | None = None
+    voice: str | None = None
+    language: str | None = None
+    instructions: str | None = None
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A session and what its client must know of it."""
+
+    session: LiveSession
+    options: SessionOptions
+    conversation_id: str
+    resume_token: str
+
+
+class ResumeTokens:
+    """Lets a client that lost its connection come back to its conversation, and nobody else.
+
+    A token is the conversation's id signed with a secret of this server (HMAC-SHA-256, RFC 2104): nothing to store.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def issue(self, conversation_id: str) -> str:
+        """The token for this conversation."""
+        return f"{conversation_id}.{self._sign(conversation_id)}"
+
+    def conversation(self, token: str) -> str:
+        """The conversation a token is for. Raises `NotFound` if we did not issue it."""
+        conversation_id, _, signature = token.rpartition(".")
+        if not hmac.compare_digest(signature.encode(), self._sign(conversation_id).encode()):
+            raise NotFound("That resume token is not valid here. Start without it to begin a new conversation.")
+        return conversation_id
+
+    def _sign(self, conversation_id: str) -> str:
+        return hmac.new(self._secret, conversation_id.encode(), "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class House:
+    """What all sessions share."""
+
+    engines: Engines
+    policy: SessionPolicy
+    decoder: Decoder
+    store: TurnStore
+    tokens: ResumeTokens
+    instructions: str
+    voice: str | None = None
+    language: str | None = None
+
+    async def open(self, request: Request, outbox: Outbox) -> Opened:
+        """A session for `request`. Raises `BadMessage`, or `NotFound` for a voice or conversation that is not there."""
+        audio = request.audio or ("pcm16" if request.mode == "live" else "webm")
+        if request.mode == "live" and audio != "pcm16":
+            raise BadMessage("Live mode takes `pcm16` audio; recordings (`webm`) are for push_to_talk.")
+        options = SessionOptions(
+            mode=request.mode,
+            audio=audio,
+            input_rate_hz=request.input_rate_hz or INPUT_RATE_HZ,
+            output_rate_hz=request.output_rate_hz or self.engines.tts.sample_rate_hz,
+            instructions=self.instructions if request.instructions is None else request.instructions,
+            voice=self.check_voice(request.voice) or self.voice,
+            language=request.language or self.language,
+        )
+        log = await self._log(request)
+        session = LiveSession(options, self.engines, self.policy, self.decoder, log, outbox)
+        return Opened(session, options, log.conversation_id, self.tokens.issue(log.conversation_id))
+
+    def check_voice(self, voice: str | None) -> str | None:
+        """`voice`, if the speech engine has it. Raises `NotFound`."""
+        if voice is not None and voice not in self.engines.tts.voices:
+            some = ", ".join(self.engines.tts.voices[:8])
+            raise NotFound(f"There is no voice `{voice}` here. Some that are: {some}.")
+        return voice
+
+    async def _log(self, request: Request) -> ConversationLog:
+        wanted = request.conversation_id
+        if request.resume_token is not None:
+            wanted = self.tokens.conversation(request.resume_token)
+        if wanted is not None and not is_id(wanted, "conv"):
+            raise NotFound("There is no such conversation. Start without `conversation_id` to begin a new one.")
+        engines = self.engines
+        log = ConversationLog(self.store, wanted or new_id("conv"), engines.llm.count_tokens, engines.names())
+        if wanted is not None:
+            await log.load()
+        return log

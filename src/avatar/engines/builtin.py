@@ -1,0 +1,156 @@
+"""The engines that come with AVATAR, best first in each stage, each built only when it is chosen.
+
+Knows what each adapter's constructor takes; the adapters are imported inside the factories, because some of their
+packages take a second to import and others are not installed.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from avatar.engines.base import Engine
+from avatar.engines.registry import EngineSpec, Facts, Wish
+
+Options = Mapping[str, Any]
+
+WHISPER_ON_CPU = tuple(f"faster-whisper-{size}" for size in ("small", "base", "tiny", "large-v3-turbo", "medium"))
+"""`small` first: the largest that transcribes faster than people speak on two cores."""
+WHISPER_ON_GPU = tuple(
+    f"faster-whisper-{size}" for size in ("large-v3-turbo", "large-v3", "medium", "small", "base", "tiny")
+)
+
+VLLM_MIN_VRAM_BYTES = 8 << 30
+"""A 7B model in 4 bits (5.6 GB) and a KV cache worth having."""
+
+
+def _silero(weights: Path | None, options: Options) -> Engine:
+    from avatar.engines.vad.silero import SileroVad
+
+    return SileroVad()
+
+
+def _smart_turn(weights: Path | None, options: Options) -> Engine:
+    from avatar.engines.end_of_turn.smart_turn import SmartTurn
+
+    assert weights is not None
+    return SmartTurn(_only_file(weights, "*.onnx"))
+
+
+def _moonshine(weights: Path | None, options: Options) -> Engine:
+    from avatar.engines.stt.moonshine import Moonshine
+
+    assert weights is not None
+    return Moonshine(weights, threads=options["threads"] or 1)
+
+
+def _faster_whisper(weights: Path | None, options: Options) -> Engine:
+    from avatar.engines.stt.faster_whisper import FasterWhisper
+
+    assert weights is not None
+    return FasterWhisper(weights, device=options["device"], threads=options["threads"])
+
+
+def _llama_cpp(weights: Path | None, options: Options) -> Engine:
+    from avatar.engines.llm.llama_cpp import LlamaCpp
+
+    assert weights is not None
+    wanted = {name: options[name] for name in ("context_tokens", "slots", "threads", "gpu_layers")}
+    return LlamaCpp(_only_file(weights, "*.gguf"), **wanted)
+
+
+def _vllm(weights: Path | None, options: Options) -> Engine:
+    from avatar.engines.llm.vllm import Vllm
+
+    assert weights is not None
+    wanted = {name: options[name] for name in ("context_tokens", "gpu_memory_fraction", "quantization")}
+    return Vllm(weights, **wanted)
+
+
+def _openai(weights: Path | None, options: Options) -> Engine:
+    from avatar.engines.llm.openai_compatible import OpenAICompatible
+
+    wanted = {name: options[name] for name in ("base_url", "model", "api_key", "context_tokens")}
+    return OpenAICompatible(**wanted)
+
+
+def _espeak(weights: Path | None, options: Options) -> Engine:
+    from avatar.engines.tts.espeak import Espeak
+
+    return Espeak(voice=options["voice"], speed_wpm=options["speed_wpm"])
+
+
+def _needs_address(facts: Facts, wish: Wish) -> str | None:
+    return None if wish.options.get("base_url") else "`llm.base_url` is not set"
+
+
+def _needs_gpu(facts: Facts, wish: Wish) -> str | None:
+    if wish.engine != "auto":
+        return None  # who asks for it by name may run it on a CPU build
+    if facts.free_vram_bytes is None:
+        return "there is no GPU"
+    if facts.free_vram_bytes < VLLM_MIN_VRAM_BYTES:
+        return f"it wants {VLLM_MIN_VRAM_BYTES >> 30} GiB of free GPU memory, {facts.free_vram_bytes >> 30} are free"
+    return None
+
+
+def _only_file(folder_or_file: Path, pattern: str) -> Path:
+    """The weights' one file, when what is known of them is their folder."""
+    if folder_or_file.is_dir():
+        return next(iter(sorted(folder_or_file.glob(pattern))), folder_or_file)
+    return folder_or_file
+
+
+BUILTIN: tuple[EngineSpec, ...] = (
+    EngineSpec("vad", "silero", _silero, ("faster_whisper", "onnxruntime"), praise="small, exact, in every language"),
+    EngineSpec(
+        "end_of_turn",
+        "smart-turn",
+        _smart_turn,
+        ("onnxruntime",),
+        ("smart-turn-v3",),
+        takes_path=True,
+        praise="hears whether a sentence is finished, in 23 languages",
+    ),
+    EngineSpec(
+        "stt",
+        "faster-whisper",
+        _faster_whisper,
+        ("faster_whisper",),
+        WHISPER_ON_CPU,
+        WHISPER_ON_GPU,
+        takes_path=True,
+        praise="every language, and finds out which",
+    ),
+    EngineSpec(
+        "stt",
+        "moonshine",
+        _moonshine,
+        ("onnxruntime",),
+        ("moonshine-tiny-en",),
+        takes_path=True,
+        praise="the fastest on a CPU; English",
+    ),
+    EngineSpec("llm", "openai", _openai, ("openai",), praise="`llm.base_url` is set", why_not=_needs_address),
+    EngineSpec(
+        "llm",
+        "vllm",
+        _vllm,
+        ("vllm",),
+        ("qwen2.5-7b-instruct-awq",),
+        takes_path=True,
+        praise="many sessions at once on the GPU",
+        why_not=_needs_gpu,
+    ),
+    EngineSpec(
+        "llm",
+        "llama.cpp",
+        _llama_cpp,
+        ("xllamacpp",),
+        ("qwen3-1.7b-gguf", "smollm2-135m-instruct"),
+        takes_path=True,
+        praise="in this process, on any machine",
+    ),
+    EngineSpec(
+        "tts", "espeak-ng", _espeak, ("espeakng_loader",), praise="speaks within a millisecond, in 100 languages"
+    ),
+)

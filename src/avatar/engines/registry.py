@@ -1,0 +1,148 @@
+"""Which engine serves a stage: names mapped to lazy factories, and the choice among them as a pure function.
+
+Nothing here imports an engine or its packages: availability is probed, not tried. Third parties add engines through
+the entry-point group `avatar.engines` (each entry point loads to an `EngineSpec`). Knows no settings object: options
+come as plain values, weights as paths.
+"""
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from avatar.core.errors import SetupError
+from avatar.engines.base import Engine, Stage
+
+ENTRY_POINTS = "avatar.engines"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the choice depends on. `weights`: catalog key to folder or file. `free_vram_bytes`: None without a GPU."""
+
+    installed: frozenset[str] = frozenset()
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    free_vram_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the settings say of a stage: an engine's name or `auto`, a model or nothing, and the engine's options."""
+
+    engine: str = "auto"
+    model: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """One engine that could serve `stage`.
+
+    `weights`: catalog keys it can use, best first (`gpu_weights`: on a GPU box); empty: it needs none, or takes a
+    model's name. `takes_path`: a model may also be given as a path. `why_not`: what else stands against it, in words.
+    """
+
+    stage: Stage
+    name: str
+    build: Callable[[Path | None, Mapping[str, Any]], Engine]
+    packages: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
+    gpu_weights: tuple[str, ...] = ()
+    takes_path: bool = False
+    praise: str = ""
+    why_not: Callable[[Facts, Wish], str | None] = lambda facts, wish: None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What serves a stage and why, and why not the others."""
+
+    spec: EngineSpec
+    weights: Path | None
+    reason: str
+    rejected: tuple[tuple[str, str], ...] = ()
+
+
+def installed_packages(specs: Sequence[EngineSpec]) -> frozenset[str]:
+    """Those packages that some engine asks for and that can be imported, found without importing them."""
+    wanted = {package for spec in specs for package in spec.packages}
+    return frozenset(package for package in wanted if importlib.util.find_spec(package) is not None)
+
+
+def plug_ins() -> tuple[EngineSpec, ...]:
+    """Engines of other packages."""
+    return tuple(point.load() for point in entry_points(group=ENTRY_POINTS))
+
+
+def choose(stage: Stage, wish: Wish, facts: Facts, specs: Sequence[EngineSpec]) -> Choice:
+    """The engine for `stage`: the one asked for, else the first of `specs` that can run.
+
+    Raises `SetupError` that gives the reason against each candidate and says what to do.
+    """
+    candidates = [spec for spec in specs if spec.stage == stage]
+    if wish.engine != "auto":
+        named = [spec for spec in candidates if spec.name == wish.engine]
+        if not named:
+            known = ", ".join(spec.name for spec in candidates)
+            raise SetupError(f"There is no {stage} engine named `{wish.engine}`. Known: auto, {known}.")
+        others = [(spec.name, f"`{wish.engine}` was asked for") for spec in candidates if spec.name != wish.engine]
+        return _first(stage, named, wish, facts, others, "asked for in the settings")
+    return _first(stage, candidates, wish, facts, [], "")
+
+
+def _first(
+    stage: Stage,
+    candidates: Sequence[EngineSpec],
+    wish: Wish,
+    facts: Facts,
+    rejected: list[tuple[str, str]],
+    asked: str,
+) -> Choice:
+    chosen: Choice | None = None
+    for spec in candidates:
+        if chosen is not None:
+            rejected.append((spec.name, f"{chosen.spec.name} comes first"))
+            continue
+        against, weights, source = _judge(spec, wish, facts)
+        if against:
+            rejected.append((spec.name, against))
+        else:
+            reason = "; ".join(part for part in (asked or spec.praise, source) if part)
+            chosen = Choice(spec, weights, reason)
+    if chosen is None:
+        reasons = "\n".join(f"  {name}: {why}" for name, why in rejected)
+        raise SetupError(f"No engine can serve {stage}:\n{reasons}")
+    return Choice(chosen.spec, chosen.weights, chosen.reason, tuple(rejected))
+
+
+def _judge(spec: EngineSpec, wish: Wish, facts: Facts) -> tuple[str | None, Path | None, str]:
+    """(what stands against it, its weights, where they come from)."""
+    lacking = [package for package in spec.packages if package not in facts.installed]
+    if lacking:
+        return f"the package {', '.join(lacking)} is not installed", None, ""
+    against = spec.why_not(facts, wish)
+    if against:
+        return against, None, ""
+    if not spec.weights:
+        return None, None, ""
+    order = spec.gpu_weights if facts.free_vram_bytes is not None and spec.gpu_weights else spec.weights
+    if wish.model:
+        return _named_weights(spec, wish.model, facts)
+    key = next((key for key in order if key in facts.weights), None)
+    if key is None:
+        return f"no weights; `avatar models fetch {order[0]}` gets some", None, ""
+    return None, facts.weights[key], f"weights {key}"
+
+
+def _named_weights(spec: EngineSpec, model: str, facts: Facts) -> tuple[str | None, Path | None, str]:
+    if model in facts.weights:
+        if model in spec.weights or spec.takes_path:
+            return None, facts.weights[model], f"weights {model}"
+        return f"it cannot use the model `{model}`", None, ""
+    if spec.takes_path and Path(model).expanduser().exists():
+        return None, Path(model).expanduser(), f"weights {model}"
+    if model in spec.weights:
+        return f"the weights `{model}` are not here; `avatar models fetch {model}` gets them", None, ""
+    return f"the model `{model}` is neither a file nor known to it", None, ""

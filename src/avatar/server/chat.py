@@ -1,0 +1,265 @@
+"""`/ws/chat`: turns wire messages into calls on a live session, and the session's events into wire messages.
+
+One task reads, one writes; a session's slot is held exactly as long as both run. Knows no engine.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, WebSocket
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+
+from avatar.conversation.admission import SessionManager
+from avatar.conversation.opening import House, Request
+from avatar.conversation.outbox import Outbox, OutboxOverflow
+from avatar.conversation.session import LiveSession
+from avatar.core.audio import float_to_pcm16
+from avatar.core.errors import AvatarError, BadMessage, CapacityError, Overloaded, describe
+from avatar.core.events import (
+    ErrorOccurred,
+    ReplyAudioFrame,
+    ReplyAudioStarted,
+    ReplyDone,
+    ReplyTextDelta,
+    ReplyTextDone,
+    SessionEvent,
+    SpeechStarted,
+    SpeechStopped,
+    TranscriptReady,
+)
+from avatar.server import wire
+
+logger = logging.getLogger(__name__)
+
+FIRST_MESSAGE_WAIT_S = 0.25
+"""`session.start` is optional: a client that says nothing for this long gets a default session, ready to talk."""
+CLOSE_TRY_AGAIN_LATER = 1013  # RFC 6455's registry, "Try Again Later"
+CLOSE_POLICY = 1008
+
+
+def router(
+    house: Callable[[], House],
+    sessions: SessionManager,
+    limits: wire.Limits,
+    send_timeout_s: float,
+    origins: Sequence[str],
+) -> APIRouter:
+    """The route. `house` raises while engines load; `origins`: web origins besides the server's own."""
+    routes = APIRouter()
+
+    @routes.websocket("/ws/chat")
+    async def chat(socket: WebSocket) -> None:
+        if not _origin_is_ours(socket, origins):
+            await socket.close(CLOSE_POLICY)  # before accept: the browser sees 403
+            return
+        await socket.accept()
+        try:
+            async with sessions.slot():
+                await Chat(socket, house(), limits, send_timeout_s).run()
+        except (CapacityError, Overloaded) as error:
+            await _refuse(socket, error)
+
+    return routes
+
+
+def _origin_is_ours(socket: WebSocket, origins: Sequence[str]) -> bool:
+    """A page of another site must not open a conversation through its visitor's browser (CSWSH)."""
+    origin = socket.headers.get("origin")
+    return origin is None or origin in origins or urlsplit(origin).netloc == socket.headers.get("host")
+
+
+async def _refuse(socket: WebSocket, error: AvatarError) -> None:
+    problem = describe(error)
+    await socket.send_text(wire.encode(wire.Error(code=problem.code, message=problem.message, fatal=True)))
+    await socket.close(CLOSE_TRY_AGAIN_LATER, problem.code)
+
+
+class Chat:
+    """One connection: `_read` and `_write` run side by side, and the end of one is the end of both."""
+
+    def __init__(self, socket: WebSocket, house: House, limits: wire.Limits, send_timeout_s: float) -> None:
+        self._socket = socket
+        self._house = house
+        self._limits = limits
+        self._send_timeout_s = send_timeout_s
+        self._session_id = "sess_" + secrets.token_urlsafe(12)
+        self._outbox = Outbox()
+        self._session: LiveSession | None = None
+        self._started = False
+        self._sending = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Until either side hangs up."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read())
+                tasks.create_task(self._write())
+        except* (WebSocketDisconnect, OutboxOverflow, TimeoutError, OSError) as ends:
+            logger.debug("session %s ended: %s", self._session_id, ends.exceptions)
+        finally:
+            if self._session is not None:
+                await self._session.aclose()
+            await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        if self._socket.application_state is WebSocketState.CONNECTED:
+            with suppress(RuntimeError, OSError, WebSocketDisconnect):  # the client was faster
+                await self._socket.close()
+
+    async def _read(self) -> None:
+        frame = await self._first_frame()
+        while True:
+            await self._take(frame)
+            frame = await self._receive()
+
+    async def _first_frame(self) -> str | bytes:
+        try:
+            async with asyncio.timeout(FIRST_MESSAGE_WAIT_S):
+                return await self._receive()
+        except TimeoutError:
+            await self._open(Request())
+            return await self._receive()
+
+    async def _receive(self) -> str | bytes:
+        message = await self._socket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1005))
+        text: str | None = message.get("text")
+        data: bytes = message.get("bytes") or b""
+        return data if text is None else text
+
+    # --- client to server -----------------------------------------------------------------------
+
+    async def _take(self, frame: str | bytes) -> None:
+        try:
+            if isinstance(frame, bytes):
+                session = await self._opened()
+                self._started = True
+                session.audio(frame)
+            else:
+                await self._do(wire.parse(frame))
+        except AvatarError as error:
+            await self._complain(error)
+
+    async def _do(self, message: wire.AnyClientMessage) -> None:
+        match message:
+            case wire.Ping():
+                await self._send(wire.Pong(session_id=self._session_id))
+            case wire.SessionStart():
+                await self._start(message)
+            case _:
+                session = await self._opened()
+                self._started = True
+                self._pass_on(message, session)
+
+    def _pass_on(self, message: wire.AnyClientMessage, session: LiveSession) -> None:
+        match message:
+            case wire.SessionUpdate():
+                voice = self._house.check_voice(message.voice_id)
+                session.update(voice=voice, language=message.language, instructions=message.instructions)
+            case wire.AudioEnd():
+                session.end_audio()
+            case wire.AudioClear():
+                session.clear_audio()
+            case wire.Text():
+                session.say(message.text)
+            case wire.Interrupt():
+                session.interrupt()
+            case wire.Playback():
+                session.played(message.turn_id, message.played_ms)
+
+    async def _start(self, message: wire.SessionStart) -> None:
+        if self._started:
+            raise BadMessage("`session.start` must be the first message. Open a new connection for another session.")
+        audio = message.audio
+        request = Request(
+            mode=message.mode,
+            audio=audio.format if audio else None,
+            input_rate_hz=audio.sample_rate if audio and audio.format == "pcm16" else None,
+            output_rate_hz=message.output.sample_rate,
+            conversation_id=message.conversation_id,
+            resume_token=message.resume_token,
+            voice=message.voice_id,
+            language=message.language,
+            instructions=message.instructions,
+        )
+        await self._open(request)
+        self._started = True
+
+    async def _opened(self) -> LiveSession:
+        return self._session or await self._open(Request())
+
+    async def _open(self, request: Request) -> LiveSession:
+        opened = await self._house.open(request, self._outbox)
+        if self._session is not None:  # the default one, of which nothing was used
+            await self._session.aclose()
+        self._session = opened.session
+        await self._send(
+            wire.SessionReady(
+                session_id=self._session_id,
+                conversation_id=opened.conversation_id,
+                resume_token=opened.resume_token,
+                mode=opened.options.mode,
+                engines=self._house.engines.names(),
+                output=wire.ReadyOutput(sample_rate=opened.options.output_rate_hz),
+                limits=self._limits,
+            )
+        )
+        return opened.session
+
+    async def _complain(self, error: AvatarError) -> None:
+        problem = describe(error)
+        await self._send(
+            wire.Error(session_id=self._session_id, code=problem.code, message=problem.message, fatal=problem.fatal)
+        )
+
+    # --- server to client -----------------------------------------------------------------------
+
+    async def _write(self) -> None:
+        while True:
+            event = await self._outbox.get()
+            await self._send(float_to_pcm16(event.pcm) if isinstance(event, ReplyAudioFrame) else self._message(event))
+
+    async def _send(self, message: wire.ServerBase | bytes) -> None:
+        """Send one frame. Raises `TimeoutError` when the client has not read for too long."""
+        async with self._sending, asyncio.timeout(self._send_timeout_s):
+            if isinstance(message, bytes):
+                await self._socket.send_bytes(message)
+            else:
+                await self._socket.send_text(wire.encode(message))
+
+    def _message(self, event: SessionEvent) -> wire.ServerBase:
+        known = self._session_id
+        match event:
+            case SpeechStarted(at_ms):
+                return wire.SpeechStarted(session_id=known, at_ms=at_ms)
+            case SpeechStopped(at_ms):
+                return wire.SpeechStopped(session_id=known, at_ms=at_ms)
+            case TranscriptReady(turn_id, text, is_final):
+                return wire.Transcript(session_id=known, turn_id=turn_id, text=text, is_final=is_final)
+            case ReplyTextDelta(turn_id, delta):
+                return wire.ReplyText(session_id=known, turn_id=turn_id, delta=delta)
+            case ReplyTextDone(turn_id, text):
+                return wire.ReplyText(session_id=known, turn_id=turn_id, delta="", is_final=True, text=text)
+            case ReplyAudioStarted(turn_id, rate_hz):
+                return wire.ReplyAudio(session_id=known, turn_id=turn_id, sample_rate=rate_hz)
+            case ReplyDone(turn_id, status, heard_text, metrics):
+                timings = wire.ReplyMetrics(**asdict(metrics))
+                return wire.ReplyDone(
+                    session_id=known, turn_id=turn_id, status=status, heard_text=heard_text, metrics=timings
+                )
+            case ErrorOccurred(problem, error_turn_id):
+                return wire.Error(
+                    session_id=known,
+                    code=problem.code,
+                    message=problem.message,
+                    fatal=problem.fatal,
+                    turn_id=error_turn_id,
+                )
+            case ReplyAudioFrame():
+                raise AssertionError("audio is sent as a binary frame")

@@ -17,7 +17,7 @@ from avatar.core.errors import EngineFailed
 from avatar.engines.base import Capabilities, Transcript
 from avatar.engines.onnx import open_session
 from avatar.engines.stt.cutting import trim
-from avatar.engines.stt.loops import surplus, without_loop
+from avatar.engines.stt.loops import loop_period, without_loop
 from avatar.engines.stt.utterance import Recognizer, Stopped, Utterance
 from avatar.engines.worker import ModelThreads
 
@@ -108,7 +108,7 @@ class _Model:
             if token == _END_TOKEN:
                 break
             tokens.append(token)
-            if surplus(tokens):
+            if loop_period(tokens):
                 break
             feeds.update(zip(updated, caches, strict=True))
             feeds["input_ids"] = np.array([[token]])

@@ -63,7 +63,9 @@ class FakeLanguageModel:
         self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), sampling: Sampling | None = None
     ) -> AsyncGenerator[Delta, None]:
         if sum(self.count_tokens(message.content) for message in messages) > self.context_tokens:
-            raise EngineFailed("The conversation is too long for the fake: shorten it.")
+            raise EngineFailed(
+                f"The conversation does not fit into the fake's context of {self.context_tokens} tokens."
+            )
         self.requests.append(tuple(messages))
         words = _WORD.findall(self._reply(messages))
         most = (sampling or Sampling()).max_tokens

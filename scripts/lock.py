@@ -28,7 +28,8 @@ LIMITS = [
 ]
 
 VLLM = "vllm==0.32.0"
-VLLM_ON = ["x86_64-manylinux_2_28", "aarch64-manylinux_2_34"]
+VLLM_ON = ["x86_64-manylinux_2_31", "aarch64-manylinux_2_34"]  # what its llguidance and PyNvVideoCodec take
+
 PYTHONS = ["3.11", "3.12", "3.13"]
 # glibc 2.28 (Debian 10, RHEL 8) and macOS 14 are the oldest that every wheel takes.
 LINUX = ["x86_64-manylinux_2_28", "aarch64-manylinux_2_28"]
@@ -59,14 +60,16 @@ def main(arguments: list[str]) -> int:
 
 def _missing_wheel(uv: Path, platform: str, python: str) -> str:
     """Why the lock cannot be installed there from wheels alone; empty when it can."""
-    target = ["--python-platform", platform, "--python-version", python, "--only-binary", ":all:", "--no-deps"]
-    return _complaint(uv, [*target, "-"], LOCK.read_text().splitlines())
+    return _complaint(uv, [*_wheels_for(platform, python), "--no-deps", "-"], LOCK.read_text().splitlines())
 
 
 def _beside_vllm(uv: Path, platform: str, python: str) -> str:
     """Why vLLM cannot be installed under the lock there; empty when it can."""
-    target: list[str | Path] = ["--python-platform", platform, "--python-version", python, "-c", LOCK]
-    return _complaint(uv, [*target, ROOT / "pyproject.toml", "-"], [VLLM])
+    return _complaint(uv, [*_wheels_for(platform, python), "-c", LOCK, ROOT / "pyproject.toml", "-"], [VLLM])
+
+
+def _wheels_for(platform: str, python: str) -> list[str]:
+    return ["--python-platform", platform, "--python-version", python, "--only-binary", ":all:"]
 
 
 def _complaint(uv: Path, arguments: Sequence[str | Path], requirements: list[str]) -> str:

@@ -27,7 +27,7 @@ _LANGUAGES = frozenset(
     "is it ja ka kk kl kn ko ku ky la lb lt lv mi mk ml mr ms mt my nb ne nl no om or pa pl pt qu ro ru sd si sk sl sq "
     "sr sv sw ta te th tk tn tr tt ug uk ur uz vi zh".split()
 )
-_VOICE_OF = {"zh": "cmn", "no": "nb", "en": DEFAULT_VOICE, "en-gb": "en", "fr-fr": "fr", "zh-cn": "cmn"}
+_VOICE_OF = {"zh": "cmn", "zh-cn": "cmn", "no": "nb", "en-gb": "en", "fr-fr": "fr"}  # what the library calls otherwise
 _VARIANTS = ("f1", "f2", "f3", "f4", "f5", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8")
 
 # The first of these scripts found in a text asks for its voice, unless the voice already reads it.
@@ -46,6 +46,7 @@ _CLAUSE_PAUSE_MS = 130
 _PAUSE_WPM = 175
 _SENTENCE_END = ".!?…。！？"
 _CLAUSE_END = ",;:—、，；："
+_OPENERS = "\"'“‘([«「『（"
 _CLOSERS = " \t\n\"'”’)]»」』）"
 _CUTS = (
     re.compile(rf"[{_SENTENCE_END}\n](?=[\s{_HAN}])"),
@@ -124,7 +125,7 @@ class Espeak:
         pcm = speech.pcm[lead:].astype(np.float32) / np.float32(32768)
         marks = [Mark(0, 0)]
         for char, sample in speech.words:
-            spoken = len(text[:char].rstrip())
+            spoken = len(text[:char].rstrip(_OPENERS).rstrip())
             if _begins_word(text, char) and spoken > marks[-1].text_end:
                 marks.append(Mark(spoken, min(max(sample - lead, marks[-1].sample), pcm.size)))
         return _Part(pcm, (*marks[1:], Mark(len(text), pcm.size)))
@@ -137,17 +138,17 @@ class Espeak:
 
 
 def choose_voice(text: str, voice: str | None, language: str | None, default: str, known: Collection[str]) -> str:
-    """The voice for `text`: the one asked for, else the language's, else `default`, but one that can read its script.
+    """The voice for `text`: the one asked for, but one that can read its script.
 
-    A variant (`+f3`) is kept across languages. Whatever is unknown falls back to the next.
+    The default gives way to the voice of `language`; what is unknown, to the default. A variant (`+f3`) is kept.
     """
     wanted = voice if voice and _base(voice) in known else default
     base, variant = _base(wanted), wanted.partition("+")[2]
     if base not in known:
         base = DEFAULT_VOICE
-    spoken = _VOICE_OF.get(language.lower(), language.lower()) if language else base
-    if wanted == default and spoken in known and spoken.partition("-")[0] != base.partition("-")[0]:
-        base = spoken
+    if language and wanted == default and not base.startswith(language.lower()):
+        spoken = DEFAULT_VOICE if language.lower() == "en" else _base(language)
+        base = spoken if spoken in known else base
     for script, reader, readers in _SCRIPTS:
         if script.search(text):
             base = base if base in readers else reader
@@ -173,7 +174,7 @@ def _base(voice: str) -> str:
 
 def _begins_word(text: str, char: int) -> bool:
     """Numbers are reported word by word inside themselves; only what a reader calls a word gets a mark."""
-    return 0 < char < len(text) and (text[char - 1].isspace() or bool(_CJK.match(text[char])))
+    return char < len(text) and (text[:char].rstrip(_OPENERS)[-1:].isspace() or bool(_CJK.match(text[char])))
 
 
 def _leading_silence(pcm: "np.ndarray[tuple[int], np.dtype[np.int16]]") -> int:

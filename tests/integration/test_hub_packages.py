@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 import sys
+import threading
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -180,6 +181,25 @@ def test_without_pip_uv_does_it_and_without_both_the_way_out_is_said(
     command = packages._client(WHEEL)
     assert command[:3] == [str(tmp_path / "uv"), "pip", "install"]
     assert {sys.executable, "--no-deps", "demo-weights==1.0"} <= set(command)
+
+
+def test_growth_is_measured_while_the_client_removes_its_files(tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def churn() -> None:
+        while not stop.is_set():
+            (tmp_path / "a/b").mkdir(parents=True)
+            (tmp_path / "a/b/file").write_bytes(b"1234")
+            shutil.rmtree(tmp_path / "a")
+
+    (tmp_path / "kept").write_bytes(b"12")
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        assert {packages._bytes_below(tmp_path) for _ in range(300)} <= {2, 6}
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_what_uv_unpacked_is_taken_as_it_is(folder: Path, tmp_path: Path) -> None:

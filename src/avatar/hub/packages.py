@@ -142,11 +142,12 @@ def _reason(output: str) -> str:
 
 
 def _bytes_below(folder: Path) -> int:
-    total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # the client removes files as it goes
-            total += path.stat().st_size if path.is_file() else 0
-    return total
+    total_bytes = 0
+    for parent, _, names in os.walk(folder):  # it passes over folders that the client removes meanwhile
+        for name in names:
+            with contextlib.suppress(OSError):
+                total_bytes += os.lstat(os.path.join(parent, name)).st_size
+    return total_bytes
 
 
 def _take(download: Path, file: ModelFile, temporary: Path, folder: Path) -> None:

@@ -116,10 +116,11 @@ class HuggingFace:
 
     async def list_files(self, repo: str, transport: Transport) -> Mapping[str, Remote]:
         api = HfApi()
+        # First, because the client's own limit leaves out the look-up of the name and counts anew for each address.
+        await transport.reach(api.endpoint)
         timeout_s = transport.connect_timeout_s
         try:
-            async with asyncio.timeout(3 * timeout_s):  # the client's own limit leaves out the look-up of the name
-                info = await asyncio.to_thread(api.model_info, repo, files_metadata=True, timeout=timeout_s)
+            info = await asyncio.to_thread(api.model_info, repo, files_metadata=True, timeout=timeout_s)
         except HfHubHTTPError as error:
             status = error.response.status_code if error.response is not None else 0
             kind = SourceUnreachable if status >= 500 else SourceFailed

@@ -77,6 +77,14 @@ class Transport:
     ) -> None:
         await self.session.close()
 
+    async def reach(self, url: str) -> None:
+        """Raise `SourceUnreachable` unless the server at `url` answers, whatever it answers, within the limit."""
+        try:
+            async with asyncio.timeout(self.connect_timeout_s), self.session.head(url, allow_redirects=False):
+                pass
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise SourceUnreachable(f"{url} cannot be reached ({type(error).__name__})") from error
+
     async def download(self, remote: Remote, folder: Path, name: str, source: str, tell: Tell) -> None:
         """Fetch `remote` to `folder/name` by way of `folder/name.part`, which survives a failure or cancellation.
 

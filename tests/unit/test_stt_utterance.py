@@ -21,7 +21,7 @@ LONGEST = 16_000
 class Script:
     """A `Recognizer` that says how many samples it heard, and remembers how it was asked.
 
-    While `gate` is clear it works on, looking at `stop` all the time.
+    While `gate` is clear it works on, looking at `stop` all the time; after two seconds it gives up waiting.
     """
 
     longest_samples: int = LONGEST
@@ -36,7 +36,9 @@ class Script:
 
     def recognize(self, pcm: Pcm, language: str | None, *, thorough: bool, stop: threading.Event) -> Transcript:
         self.begun.set()
-        while not self.gate.wait(0.001):
+        for _ in range(2000):
+            if self.gate.wait(0.001):
+                break
             if stop.is_set():
                 raise Stopped("The transcription was stopped.")
         self.heard.append((pcm.size, language, thorough))

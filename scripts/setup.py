@@ -177,7 +177,7 @@ def _weights() -> None:
     _drop_stamp("weights")
     _run([VENV / "bin/avatar", "models", "fetch"], environment=_with_node())
     folder = Path(_output([VENV / "bin/avatar", "models", "path"]))
-    files = {str(path): path.stat().st_size for path in folder.glob("*/[!.]*") if path.is_file()}
+    files = {str(path): path.stat().st_size for path in folder.rglob("[!.]*") if path.is_file()}
     _write_stamp("weights", {"inputs": inputs, "files": files})
 
 

@@ -21,13 +21,14 @@ Device = Literal["auto", "cpu", "cuda"]
 _COMPUTE_TYPES = {"cpu": ("int8", "float32"), "cuda": ("float16", "int8", "float32")}
 """The first that the hardware does well is taken."""
 _BEAMS = 3
-"""Wider beams cost a third more time each and mend ever fewer words."""
+"""For a final result; fewer than the library's 5, because somebody waits for it."""
 _LONGEST_SAMPLES = 28 * INPUT_RATE_HZ
 """Whisper hears 30 s at once (Radford et al. 2022); a piece leaves room for its end."""
 _TOKENS_PER_S = 16
 _SPARE_TOKENS = 16
 _MOST_TOKENS = 224
-"""Bounds on what is written for a piece: twice what the fastest speech needs, and half of Whisper's context."""
+"""Bounds on what is written for a piece, so that a stuck decoder ends: well above fast speech in any script, and never
+more than half of Whisper's context of 448 tokens, as in Whisper itself."""
 
 
 class FasterWhisper:

@@ -32,7 +32,7 @@ PYTHONS = ((3, 11), (3, 12), (3, 13))
 OLDEST_NODE = (20, 19)  # what Vite asks for
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 STEPS = ("venv", "web", "weights", "ui", "browser")
-TEST_STEPS = ("web", "browser")  # building the UI sees to `web` itself
+RUN_STEPS = ("venv", "weights", "ui")  # building the UI sees to `web` itself
 
 Command = Sequence[Union[str, Path]]  # noqa: UP007  (evaluated, and so for Python 3.9)
 
@@ -41,8 +41,8 @@ class SetupFailed(Exception):
     """A step cannot be done; the message says what to do."""
 
 
-def ensure(dev: bool = False, only: tuple[str, ...] = STEPS) -> None:
-    """Do each of the steps `only` whose outcome is missing or out of date.
+def ensure(dev: bool = False, only: Sequence[str] = RUN_STEPS) -> None:
+    """Do each of the steps `only` whose outcome is missing or out of date; `dev` adds the test tools to `venv`.
 
     Raises SetupFailed with a message for the user.
     """
@@ -272,10 +272,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dev", action="store_true", help="also what the tests need")
     parser.add_argument("--only", nargs="+", choices=STEPS, help="these steps alone")
     wanted = parser.parse_args(arguments)
-    default = tuple(step for step in STEPS if wanted.dev or step not in TEST_STEPS)
     started_s = time.monotonic()
     try:
-        ensure(wanted.dev, tuple(wanted.only or default))
+        ensure(wanted.dev, wanted.only or (STEPS if wanted.dev else RUN_STEPS))
     except SetupFailed as failure:
         print(f"Set-up stopped: {failure}", file=sys.stderr)
         return 1

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "scripts/setup.py"
-RUN = ("venv", "weights", "ui")
 
 
 class Machine:
@@ -88,7 +87,7 @@ def setup(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_new_checkout_gets_packages_weights_and_ui(setup: Any, machine: Machine) -> None:
-    setup.ensure(only=RUN)
+    setup.ensure()
     started = machine.since()
     for part in ("-m venv", "--editable", "models fetch", "npm ci", "npm run build"):
         assert part in started
@@ -96,9 +95,9 @@ def test_a_new_checkout_gets_packages_weights_and_ui(setup: Any, machine: Machin
 
 
 def test_a_second_run_starts_no_program(setup: Any, machine: Machine) -> None:
-    setup.ensure(only=RUN)
+    setup.ensure()
     machine.since()
-    setup.ensure(only=RUN)
+    setup.ensure()
     assert machine.since() == ""
 
 
@@ -121,10 +120,10 @@ def test_a_second_run_starts_no_program(setup: Any, machine: Machine) -> None:
 def test_a_change_redoes_the_steps_that_depend_on_it(
     setup: Any, machine: Machine, changed: str, expected: list[str]
 ) -> None:
-    setup.ensure(only=RUN)
+    setup.ensure()
     machine.since()
     machine.write(changed, "changed by someone")
-    setup.ensure(only=RUN)
+    setup.ensure()
     started = machine.since()
     steps = [step for step in ("-m venv", "--editable", "models fetch", "npm ci", "npm run build") if step in started]
     assert steps == expected
@@ -139,10 +138,10 @@ def test_a_change_redoes_the_steps_that_depend_on_it(
     ],
 )
 def test_what_was_deleted_is_made_again(setup: Any, machine: Machine, lost: str, expected: str) -> None:
-    setup.ensure(only=RUN)
+    setup.ensure()
     machine.since()
     (machine.root / lost).unlink()
-    setup.ensure(only=RUN)
+    setup.ensure()
     assert expected in machine.since()
 
 
@@ -150,12 +149,12 @@ def test_what_was_deleted_is_made_again(setup: Any, machine: Machine, lost: str,
 def test_a_step_that_failed_is_done_again(setup: Any, machine: Machine, broken: str) -> None:
     machine.broken = broken
     with pytest.raises(setup.SetupFailed, match=broken):
-        setup.ensure(only=RUN)
+        setup.ensure()
     machine.since()
     machine.broken = ""
-    setup.ensure(only=RUN)
+    setup.ensure()
     assert broken in machine.since()
-    setup.ensure(only=RUN)
+    setup.ensure()
     assert machine.since() == ""
 
 

@@ -91,7 +91,10 @@ class Load:
                 self.run.answered(index, await caller.ask(self._questions[index % len(self._questions)]))
 
     async def _call(self, stack: AsyncExitStack, index: int) -> Caller | None:
-        caller = Caller(self._url, mode=self._options.mode, answer_timeout_s=self._options.timeout, seed=index)
+        options = self._options
+        caller = Caller(
+            self._url, mode=options.mode, answer_timeout_s=options.timeout, hear_s=options.hear or None, seed=index
+        )
         try:
             await stack.enter_async_context(caller)
         except CallFailed as refusal:
@@ -140,6 +143,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     load.add_argument("--interval", type=float, default=8.0, help="seconds from question to question of a caller")
     load.add_argument(
         "--timeout", type=float, default=30.0, help="seconds to wait for an answer (default: %(default)s)"
+    )
+    load.add_argument(
+        "--hear", type=float, default=5.0, help="seconds of an answer heard before it is interrupted; 0: all"
     )
     load.add_argument("--mode", choices=("live", "push_to_talk"), default="live")
     load.add_argument("--speech", type=Path, help="folder of .wav files to say (default: espeak-ng reads questions)")

@@ -12,6 +12,7 @@ last sample of speech to playing the first audible sample of the reply.
 import asyncio
 import json
 from collections import Counter, deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -68,13 +69,27 @@ class Answer:
 
 
 class Caller:
-    """One session. `errors` counts every error code of the call, `lateness_s` how late each 20 ms tick came (a
-    caller that cannot keep time measures itself, not the server)."""
+    """One session. A caller waits `answer_timeout_s` for an answer, or for more of one, and interrupts it after
+    `hear_s` seconds of it; None hears it out.
 
-    def __init__(self, url: str, *, mode: Mode = "live", answer_timeout_s: float = 30.0, seed: int = 0) -> None:
+    `errors` counts every error code of the call, `lateness_s` how late each 20 ms tick came (a caller that cannot keep
+    time measures itself, not the server).
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        mode: Mode = "live",
+        answer_timeout_s: float = 30.0,
+        hear_s: float | None = None,
+        seed: int = 0,
+    ) -> None:
         self._url = url
         self._mode = mode
         self._answer_timeout_s = answer_timeout_s
+        self._hear_s = hear_s
+        self._interrupted = False
         self._noise = deque(cut_frames(room_noise(5 * INPUT_RATE_HZ, seed)))
         self._speech: deque[bytes] = deque()
         self._spoken = asyncio.Event()
@@ -113,24 +128,35 @@ class Caller:
         await self._http.close()
 
     async def ask(self, question: Question) -> Answer:
-        """Say `question` and wait for the end of the reply, or for what stands in its place."""
+        """Say `question` and wait for the end of the reply, or for what comes in its place."""
         answer = self._answer = Answer()
         self._answered.clear()
+        self._interrupted = False
         if self._tasks[0].done():
             self._fail(CONNECTION_LOST)
             return answer
         answer.asked_s = await (self._say(question) if self._mode == "live" else self._push_to_talk(question))
-        try:
-            async with asyncio.timeout(self._answer_timeout_s):
-                await self._answered.wait()
-        except TimeoutError:
-            self._fail(TIMEOUT)
+        await self._wait()
         self._answer = None
         if answer.heard_s is not None and answer.heard_s < answer.asked_s:
             self._fail(CUT_IN, answer)
         if answer.status == "completed" and answer.heard_s is None:
             self._fail(NO_AUDIO, answer)
         return answer
+
+    async def _wait(self) -> None:
+        """Until the answer has ended, or the loudspeaker was silent for the time-out."""
+        while not self._answered.is_set():
+            played_s = self._played_s()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._answer_timeout_s):
+                    await self._answered.wait()
+                return
+            if self._played_s() == played_s:
+                self._fail(TIMEOUT)
+
+    def _played_s(self) -> float:
+        return self._player.played_s(asyncio.get_running_loop().time()) if self._player else 0.0
 
     # --- what is sent ---------------------------------------------------------------------------
 
@@ -181,9 +207,14 @@ class Caller:
             self._spoken.set()
 
     async def _report_playback(self) -> None:
-        if self._player:
-            played_ms = self._player.played_s(asyncio.get_running_loop().time()) * 1000
-            await self._socket.send_json({"type": "playback", "turn_id": self._turn_id, "played_ms": played_ms})
+        if not self._player:
+            return
+        now_s, begun_s = asyncio.get_running_loop().time(), self._player.first_audible_s
+        played_ms = self._played_s() * 1000
+        await self._socket.send_json({"type": "playback", "turn_id": self._turn_id, "played_ms": played_ms})
+        if self._hear_s is not None and begun_s is not None and now_s - begun_s >= self._hear_s:
+            self._interrupted = True
+            await self._socket.send_json({"type": "interrupt"})
 
     # --- what is received -----------------------------------------------------------------------
 
@@ -226,9 +257,9 @@ class Caller:
                 self._on_error(message)
 
     def _on_done(self, message: dict[str, Any]) -> None:
-        """A reply that was interrupted answered half a question; the one to the whole is still to come."""
+        """A reply that the question itself interrupted answered half of it; the one to the whole is still to come."""
         player, self._player = self._player, None
-        if self._answer and message["status"] != "interrupted":
+        if self._answer and (self._interrupted or message["status"] != "interrupted"):
             self._answer.status, self._answer.metrics = message["status"], message["metrics"]
             if player:
                 self._answer.heard_s, self._answer.gaps_s = player.first_audible_s, player.gaps_s

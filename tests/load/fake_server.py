@@ -18,7 +18,6 @@ from avatar.core.audio import INPUT_RATE_HZ, float_to_pcm16, pcm16_to_float
 
 END_OF_TURN_MS = 200
 REPLY_HZ = 24_000
-REPLY_MS = 200
 LEADING_SILENCE_MS = 30
 LOUD = 0.02
 
@@ -28,6 +27,7 @@ class FakeServer:
     """`silent` and `error` are how it misbehaves; `received` keeps each client message, `audio_bytes` counts frames."""
 
     think_ms: int = 50
+    reply_ms: int = 200
     silent: bool = False
     error: str = ""
     refuse: str = ""
@@ -35,6 +35,7 @@ class FakeServer:
     url: str = ""
     received: list[dict[str, Any]] = field(default_factory=list)
     binary: list[bytes] = field(default_factory=list)
+    _interrupt: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
@@ -44,17 +45,21 @@ class FakeServer:
             await socket.close()
             return socket
         await socket.send_json({"type": "session.ready", "session_id": "s", "engines": {"llm": "fake"}})
-        quiet_ms, turns = -1.0, 0
+        quiet_ms, replies = -1.0, list[asyncio.Task[None]]()
         async for message in socket:
             if message.type is WSMsgType.TEXT:
                 self.received.append(json.loads(message.data))
                 ended = self.received[-1]["type"] == "audio.end"
+                if self.received[-1]["type"] == "interrupt":
+                    self._interrupt.set()
             else:
                 self.binary.append(message.data)
                 quiet_ms, ended = _hear(message.data, quiet_ms) if self._is_live() else (quiet_ms, False)
             if ended:
-                turns += 1
-                await self._reply(socket, f"t{turns}")
+                replies.append(asyncio.create_task(self._reply(socket, f"t{len(replies)}")))
+        for reply in replies:
+            reply.cancel()
+        await asyncio.gather(*replies, return_exceptions=True)
         return socket
 
     def _is_live(self) -> bool:
@@ -77,12 +82,17 @@ class FakeServer:
         await asyncio.sleep(self.think_ms / 1000)
         await say("reply.text", delta="Yes.", is_final=True, text="Yes.")
         await say("reply.audio", sample_rate=REPLY_HZ)
-        pcm = np.full(REPLY_HZ * REPLY_MS // 1000, 0.2, np.float32)
+        pcm = np.full(REPLY_HZ * self.reply_ms // 1000, 0.2, np.float32)
         pcm[: REPLY_HZ * LEADING_SILENCE_MS // 1000] = 0.0
         for frame in np.split(pcm, 10):
             await socket.send_bytes(float_to_pcm16(frame))
-        await asyncio.sleep(REPLY_MS / 1000)
-        await say("reply.done", status="completed", heard_text="Yes.", metrics={"llm_ttft_ms": 12.0, "stt_ms": None})
+        status = "interrupted"
+        try:
+            await asyncio.wait_for(self._interrupt.wait(), self.reply_ms / 1000)
+            self._interrupt.clear()
+        except TimeoutError:
+            status = "completed"
+        await say("reply.done", status=status, heard_text="Yes.", metrics={"llm_ttft_ms": 12.0, "stt_ms": None})
 
 
 def _hear(data: bytes, quiet_ms: float) -> tuple[float, bool]:

@@ -57,6 +57,25 @@ async def test_the_microphone_runs_in_real_time_and_is_never_digital_silence() -
     assert 0 < playing[-1]["played_ms"] <= 200
 
 
+async def test_a_caller_who_has_heard_enough_interrupts() -> None:
+    async with serving(FakeServer(reply_ms=20_000)) as server, Caller(server.url, hear_s=0.4) as caller:
+        answer = await caller.ask(a_question())
+        kinds = [message["type"] for message in server.received]
+
+    assert answer.status == "interrupted"
+    assert answer.voice_to_voice_ms is not None
+    assert answer.errors == []
+    assert kinds.count("interrupt") >= 1
+
+
+async def test_an_answer_longer_than_the_time_out_is_heard_out() -> None:
+    async with serving(FakeServer(reply_ms=1500)) as server, Caller(server.url, answer_timeout_s=0.6) as caller:
+        answer = await caller.ask(a_question())
+
+    assert answer.status == "completed"
+    assert answer.errors == []
+
+
 async def test_push_to_talk_sends_what_a_browser_records() -> None:
     async with serving(FakeServer(think_ms=80)) as server, Caller(server.url, mode="push_to_talk") as caller:
         answer = await caller.ask(a_question())

@@ -1,7 +1,5 @@
 // The page: header, conversation, controls.
 
-import { useEffect, useRef } from "react";
-
 import { Composer } from "./components/Composer";
 import { Dock } from "./components/Dock";
 import { MoonIcon, PlusIcon, SunIcon } from "./components/icons";
@@ -10,6 +8,7 @@ import { Notice } from "./components/Notice";
 import { Orb } from "./components/Orb";
 import { TurnView } from "./components/TurnView";
 import { type Appearance, useAppearance } from "./hooks/useAppearance";
+import { useScrolledToEnd } from "./hooks/useScrolledToEnd";
 import { useShortcuts } from "./hooks/useShortcuts";
 import { useVoiceChat, type VoiceChat } from "./hooks/useVoiceChat";
 import type { Strings } from "./strings";
@@ -98,13 +97,8 @@ function Welcome({ chat, strings }: { chat: VoiceChat; strings: Strings }) {
 }
 
 function Log({ chat, strings }: { chat: VoiceChat; strings: Strings }) {
-  const end = useRef<HTMLDivElement>(null);
   const { turns, speaking } = chat.state;
-  useEffect(() => {
-    const box = end.current?.closest("main");
-    const nearEnd = box && box.scrollHeight - box.scrollTop - box.clientHeight < 200; // who scrolled up is reading
-    if (nearEnd) end.current?.scrollIntoView({ block: "end" });
-  }, [turns]);
+  const end = useScrolledToEnd(turns);
   return (
     <section className="log" role="log" aria-label={strings.conversation}>
       {turns.length === 0 && <p className="hint">{chat.mode === "live" ? strings.hint : strings.hintHold}</p>}

@@ -145,9 +145,10 @@ describe("a lost connection", () => {
     expect(state.turns).toMatchObject([{ id: "t1", state: "interrupted", reply: "One" }]);
   });
 
-  it("clears its notice once the server is back", () => {
-    const state = after(lost, { type: "problem", problem: { code: "SERVER_FULL" } }, READY);
-    expect(state.notice).toBeNull();
+  it("clears the server's complaint once the server is back, and no other", () => {
+    const full: ServerMessage = { type: "error", code: "SERVER_FULL", message: "Full.", fatal: true };
+    expect(after(full, lost, READY).notice).toBeNull();
+    expect(after({ type: "problem", problem: { code: "MIC_DENIED" } }, READY).notice).toEqual({ code: "MIC_DENIED" });
   });
 });
 

@@ -4,7 +4,7 @@
 import type { Link } from "./socket";
 import type { ReplyMetrics, ServerMessage, SessionReady } from "./wire";
 
-/** Something to tell the user: `code` is the wire's or one of the page's own, `detail` is the server's message. */
+/** Something to tell the user. `code` is the wire's or one of the page's own, which have no `detail`: the server's message. */
 export interface Problem {
   code: string;
   detail?: string;
@@ -120,7 +120,7 @@ function relink(state: Conversation, link: Link, retryInMs: number): Conversatio
 function receive(state: Conversation, message: ServerMessage): Conversation {
   switch (message.type) {
     case "session.ready":
-      return { ...state, session: message, notice: null };
+      return { ...state, session: message, notice: state.notice?.detail === undefined ? state.notice : null };
     case "speech.started":
       return { ...state, hearing: true };
     case "speech.stopped":

@@ -20,9 +20,9 @@ export function Dock({ chat, strings }: { chat: VoiceChat; strings: Strings }) {
         <LevelMeter levels={chat.levels} label={strings.level} />
       </div>
       <div className="actions">
-        <button className="stop" onClick={chat.interrupt} disabled={!busy} title={strings.stopTitle}>
+        <button className="stop" onClick={chat.interrupt} disabled={!busy} title={strings.stopTitle} aria-label={strings.stop}>
           <StopIcon />
-          {strings.stop}
+          <span>{strings.stop}</span>
         </button>
         <button className="plain" onClick={chat.end}>
           {strings.end}

@@ -5,6 +5,8 @@ import { explain, type Strings } from "../strings";
 import type { ReplyMetrics } from "../wire";
 import { PlayIcon, StopIcon, WarningIcon } from "./icons";
 
+const NBSP = "\u00a0";
+
 interface Props {
   turn: Turn;
   strings: Strings;
@@ -66,7 +68,7 @@ function Metrics({ metrics, strings }: { metrics: ReplyMetrics; strings: Strings
   const total = metrics.voice_to_voice_ms;
   const stages = Object.entries(strings.metrics).flatMap(([key, label]) => {
     const value = metrics[key as keyof ReplyMetrics];
-    return typeof value === "number" ? [`${label} ${Math.round(value)}`] : [];
+    return typeof value === "number" ? [`${label} ${Math.round(value)}`.replaceAll(" ", NBSP)] : [];
   });
   return (
     <span className="metrics">
@@ -75,7 +77,7 @@ function Metrics({ metrics, strings }: { metrics: ReplyMetrics; strings: Strings
           <b className="latency">{Math.round(total)} ms</b> {strings.latency}
         </span>
       )}
-      {stages.length > 0 && <small>{stages.join(" · ")} ms</small>}
+      {stages.length > 0 && <small>{stages.join(" · ") + NBSP}ms</small>}
     </span>
   );
 }

@@ -1,9 +1,9 @@
-import { type RefObject, useEffect, useRef } from "react";
+import { type RefObject, useLayoutEffect, useRef } from "react";
 
-/** The newest `value`, for callbacks that outlive the render that made them. */
+/** The newest `value`, for callbacks that outlive the render that made them; it is there as soon as the screen shows it. */
 export function useLatest<T>(value: T): RefObject<T> {
   const ref = useRef(value);
-  useEffect(() => {
+  useLayoutEffect(() => {
     ref.current = value;
   });
   return ref;

@@ -31,9 +31,9 @@ logger = logging.getLogger(__name__)
 class Said:
     """What the user said in this turn; `pcm` (16 kHz) where they spoke it. Empty `text`: nobody said anything."""
 
-    text: str
+    text: str = field(repr=False)
     language: str | None = None
-    pcm: Pcm | None = None
+    pcm: Pcm | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class Outcome:
 
     status: ReplyStatus
     said: Said
-    generated_text: str
-    heard_text: str
+    generated_text: str = field(repr=False)
+    heard_text: str = field(repr=False)
     pcm: Pcm = field(repr=False)
     """What was heard of it, at the client's rate."""
     error: AvatarError | None = None

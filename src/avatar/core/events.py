@@ -1,6 +1,6 @@
 """What a live session tells its client, whatever the transport. Codecs turn these into wire messages.
 
-Knows no wire names. Times are milliseconds of input audio (`at_ms`) or durations.
+Knows no wire names. What was said and its sound stay out of every `repr`, and so out of logs. Times are milliseconds of input audio (`at_ms`) or durations.
 """
 
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class TranscriptReady:
     """What the user said in this turn."""
 
     turn_id: str
-    text: str
+    text: str = field(repr=False)
     is_final: bool = True
 
 
@@ -40,7 +40,7 @@ class ReplyTextDelta:
     """The next piece of the answer."""
 
     turn_id: str
-    delta: str
+    delta: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ReplyTextDone:
     """The answer's text is complete."""
 
     turn_id: str
-    text: str
+    text: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class ReplyAudioFrame:
     """A slice of the reply: float32[n], mono."""
 
     turn_id: str
-    pcm: Pcm
+    pcm: Pcm = field(repr=False)
 
 
 @dataclass
@@ -84,7 +84,7 @@ class ReplyDone:
 
     turn_id: str
     status: ReplyStatus
-    heard_text: str
+    heard_text: str = field(repr=False)
     metrics: TurnMetrics = field(default_factory=TurnMetrics)
 
 

@@ -1,0 +1,68 @@
+"""The microphone: the same audio gives the same turns, however it is chunked; the utterance holds all of the speech."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from avatar.conversation.ears import Ears, Utterance
+from avatar.core.audio import Pcm, ms_to_samples
+from avatar.core.errors import BufferLimit
+from avatar.core.turns import Action, BeginTurn, CommitTurn, TurnPolicy
+from tests.fakes.end_of_turn import FakeEndOfTurn
+from tests.fakes.stt import FakeSpeechToText
+from tests.fakes.vad import FakeVoiceActivity
+from tests.unit.conversation import tone
+from tests.virtual_clock import VirtualClockLoop
+
+# Speaks, hesitates, goes on, ends; then a short word.
+PARTS = [(0.0, 400), (0.3, 900), (0.0, 300), (0.3, 700), (0.0, 900), (0.3, 250), (0.0, 2000)]
+AUDIO: Pcm = np.concatenate([tone(amplitude, ms) for amplitude, ms in PARTS])
+
+
+async def listen(chunks: list[Pcm], verdict_s: float) -> tuple[list[Action], list[int]]:
+    stt = FakeSpeechToText()
+    actions: list[Action] = []
+    lengths: list[int] = []
+
+    def act(action: Action) -> None:
+        actions.append(action)
+        if isinstance(action, CommitTurn):
+            lengths.append(ears.take().pcm.size)
+
+    end = FakeEndOfTurn(lambda pcm: 0.9 if pcm.size > 30_000 else 0.1, verdict_s)
+    ears = Ears(FakeVoiceActivity(), end, lambda: Utterance(stt, None, 5), TurnPolicy(), 16_000, act)
+    for chunk in chunks:
+        ears.hear(chunk)
+        await asyncio.sleep(chunk.size / 16_000)
+    await asyncio.sleep(1)
+    await ears.aclose()
+    return actions, lengths
+
+
+def run(chunks: list[Pcm], verdict_s: float = 0.03) -> tuple[list[Action], list[int]]:
+    with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+        return runner.run(listen(chunks, verdict_s))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 9_000), min_size=1, max_size=40), st.sampled_from([0.0, 0.02, 0.2]))
+def test_any_chunking_gives_the_same_turns(sizes: list[int], verdict_s: float) -> None:
+    edges = np.cumsum(sizes)
+    chunks = [chunk for chunk in np.split(AUDIO, edges[edges < AUDIO.size]) if chunk.size]
+    assert run(chunks, verdict_s) == run([AUDIO[i : i + 320] for i in range(0, AUDIO.size, 320)])
+
+
+def test_the_utterance_begins_before_the_first_sound() -> None:
+    actions, lengths = run([AUDIO[i : i + 320] for i in range(0, AUDIO.size, 320)])
+    begin, commit = actions[0], next(action for action in actions if isinstance(action, CommitTurn))
+    assert isinstance(begin, BeginTurn)
+    assert begin.at_ms == pytest.approx(400, abs=32)
+    assert lengths[0] == pytest.approx(ms_to_samples(commit.at_ms - begin.at_ms + 300, 16_000), abs=1024)
+
+
+def test_a_flood_is_refused() -> None:
+    with pytest.raises(BufferLimit, match="real time"):
+        run([AUDIO, np.tile(AUDIO, 10)], verdict_s=0.4)

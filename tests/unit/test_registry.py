@@ -1,0 +1,83 @@
+"""The choice of engines, as a pure function: nothing is installed and no weights are there."""
+
+from pathlib import Path
+
+import pytest
+
+from avatar.core.errors import SetupError
+from avatar.engines.base import STAGES, Stage
+from avatar.engines.builtin import BUILTIN, VLLM_MIN_VRAM_BYTES
+from avatar.engines.registry import Choice, Facts, Wish, choose, installed_packages
+
+ALL = frozenset(package for spec in BUILTIN for package in spec.packages)
+EMBEDDED = {key: Path(key) for key in ("moonshine-tiny-en", "smollm2-135m-instruct", "smart-turn-v3")}
+
+
+def pick(stage: Stage, wish: Wish = Wish(), facts: Facts = Facts(ALL - {"vllm"}, EMBEDDED)) -> Choice:  # noqa: B008
+    return choose(stage, wish, facts, BUILTIN)
+
+
+def test_the_embedded_default() -> None:
+    names = [pick(stage).spec.name for stage in STAGES]
+    assert names == ["silero", "smart-turn", "moonshine", "llama.cpp", "espeak-ng"]
+
+
+def test_faster_whisper_is_the_default_once_its_weights_are_there() -> None:
+    facts = Facts(ALL, {**EMBEDDED, "faster-whisper-tiny": Path("t"), "faster-whisper-small": Path("s")})
+    choice = pick("stt", facts=facts)
+    assert (choice.spec.name, choice.weights) == ("faster-whisper", Path("s"))
+    assert ("moonshine", "faster-whisper comes first") in choice.rejected
+
+
+def test_a_gpu_prefers_the_larger_whisper() -> None:
+    weights = {"faster-whisper-small": Path("s"), "faster-whisper-large-v3-turbo": Path("l")}
+    assert pick("stt", facts=Facts(ALL, weights, 8 << 30)).weights == Path("l")
+
+
+@pytest.mark.parametrize(
+    ("free", "name"), [(None, "llama.cpp"), (VLLM_MIN_VRAM_BYTES - 1, "llama.cpp"), (40 << 30, "vllm")]
+)
+def test_vllm_serves_on_a_gpu_with_room(free: int | None, name: str) -> None:
+    facts = Facts(ALL, {**EMBEDDED, "qwen2.5-7b-instruct-awq": Path("q")}, free)
+    assert pick("llm", facts=facts).spec.name == name
+
+
+def test_an_address_beats_local_models() -> None:
+    assert pick("llm", Wish(options={"base_url": "http://localhost:1/v1"})).spec.name == "openai"
+
+
+def test_every_reason_is_given_when_nothing_can_serve() -> None:
+    with pytest.raises(SetupError) as raised:
+        pick("stt", facts=Facts(ALL - {"faster_whisper"}))
+    assert "faster_whisper is not installed" in str(raised.value)
+    assert "avatar models fetch moonshine-tiny-en" in str(raised.value)
+
+
+def test_an_unknown_name_lists_the_known() -> None:
+    with pytest.raises(SetupError, match="auto, faster-whisper, moonshine"):
+        pick("stt", Wish("whisperx"))
+
+
+def test_a_named_engine_that_cannot_run_is_an_error_not_a_fall_back() -> None:
+    with pytest.raises(SetupError, match="no weights"):
+        pick("stt", Wish("faster-whisper"))
+
+
+def test_a_model_by_key_by_path_and_not_at_all(tmp_path: Path) -> None:
+    gguf = tmp_path / "mine.gguf"
+    gguf.touch()
+    assert pick("llm", Wish(model="smollm2-135m-instruct")).weights == Path("smollm2-135m-instruct")
+    assert pick("llm", Wish(model=str(gguf))).weights == gguf
+    assert pick("llm", Wish(model="mine.gguf"), Facts(ALL, {"mine.gguf": gguf})).weights == gguf
+    with pytest.raises(SetupError, match="avatar models fetch qwen3-1.7b-gguf"):
+        pick("llm", Wish(model="qwen3-1.7b-gguf"))
+    with pytest.raises(SetupError, match="neither a file nor known"):
+        pick("llm", Wish(model="no-such-model"))
+
+
+def test_availability_is_probed_without_importing() -> None:
+    import sys
+
+    before = set(sys.modules)
+    assert "onnxruntime" in installed_packages(BUILTIN)
+    assert "xllamacpp" not in set(sys.modules) - before

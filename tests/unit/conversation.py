@@ -12,6 +12,7 @@ from avatar.conversation.log import ConversationLog
 from avatar.conversation.outbox import Outbox
 from avatar.conversation.session import Engines, LiveSession, SessionOptions, SessionPolicy
 from avatar.core.audio import INPUT_RATE_HZ, Pcm, float_to_pcm16, ms_to_samples, silence
+from avatar.core.errors import NotFound
 from avatar.core.events import ReplyAudioFrame, ReplyDone, ReplyTextDone, SessionEvent, TranscriptReady
 from avatar.store import Conversation, Turn, TurnRecord, new_id
 from tests.fakes.end_of_turn import FakeEndOfTurn
@@ -41,6 +42,9 @@ class ListStore:
     ) -> Conversation:
         self.created.append(conversation_id or "")
         return None  # type: ignore[return-value]  # the log does not look at it
+
+    async def conversation(self, conversation_id: str) -> Conversation:
+        raise NotFound("There is no such conversation.")
 
     async def save_turn(self, record: TurnRecord) -> Turn:
         if self.broken is not None:

@@ -27,6 +27,8 @@ class TurnStore(Protocol):
         conversation_id: str | None = None,
     ) -> Conversation: ...
 
+    async def conversation(self, conversation_id: str) -> Conversation: ...
+
     async def save_turn(self, record: TurnRecord) -> Turn: ...
 
     async def recent_turns(self, conversation_id: str, limit: int) -> list[Turn]: ...
@@ -50,7 +52,8 @@ class ConversationLog:
         self._order = asyncio.Lock()
 
     async def load(self) -> None:
-        """Go on with a saved conversation."""
+        """Go on with a saved conversation. Raises `NotFound`."""
+        await self._store.conversation(self.conversation_id)
         for turn in await self._store.recent_turns(self.conversation_id, MAX_LOADED_TURNS):
             self.history.add(PastTurn(turn.user_text, turn.heard_text, turn.status == "interrupted"))
         self._exists = True

@@ -51,5 +51,3 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
     def _thread_done(self, _: object) -> None:
         self._in_threads -= 1
-
-

@@ -121,7 +121,7 @@ def _web() -> None:
     if stamp.is_file() and stamp.read_text() == inputs:
         return
     _say("Installing the UI's packages")
-    _npm("ci", "--no-audit", "--no-fund", "--loglevel=error")
+    _npm("ci", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")
     stamp.write_text(inputs)
 
 

@@ -73,6 +73,7 @@ class Vllm:
         self._request_ids = itertools.count()
         self._engine: Any = None
         self._vllm: Any = None
+        self._engine_class: Any = None
         self._tokenizer: Any = None
         self._counter: Any = None
         self._delta: Any = None
@@ -100,6 +101,7 @@ class Vllm:
         """Start vLLM and answer once; a minute or two on a GPU, where it compiles."""
         async with self._loading:
             if self._engine is None:
+                await asyncio.to_thread(self._import)
                 await asyncio.to_thread(self._load)
                 async for _ in self._answer([Message("user", "Hello.")], (), Sampling(max_tokens=2)):
                     pass
@@ -171,16 +173,20 @@ class Vllm:
             output_kind=self._delta,
         )
 
-    def _load(self) -> None:
+    def _import(self) -> None:
+        """A step of its own: torch keeps the frames it was imported from, and whatever they hold."""
         for key, value in _ENVIRONMENT.items():
             os.environ.setdefault(key, value)
         try:
             self._vllm = importlib.import_module("vllm")
             self._delta = importlib.import_module("vllm.sampling_params").RequestOutputKind.DELTA
-            engine_class = importlib.import_module("vllm.v1.engine.async_llm").AsyncLLM
-            engine = engine_class.from_engine_args(self._vllm.AsyncEngineArgs(**self._engine_args))
+            self._engine_class = importlib.import_module("vllm.v1.engine.async_llm").AsyncLLM
         except ImportError as error:
             raise EngineFailed("vLLM is not installed: `pip install 'avatar-voice[vllm]'`.") from error
+
+    def _load(self) -> None:
+        try:
+            engine = self._engine_class.from_engine_args(self._vllm.AsyncEngineArgs(**self._engine_args))
         except Exception as error:
             _log.exception("vLLM did not start.")
             raise EngineFailed(

@@ -159,7 +159,10 @@ def _server(samples: Sequence[Usage]) -> dict[str, Any]:
     if not samples:
         return {}
     return {
-        "cpu_percent": summary([sample.cpu_percent for sample in samples]),
+        "cpu_percent": {
+            "mean": mean_usage(samples).cpu_percent,
+            "max": max(sample.cpu_percent for sample in samples),
+        },
         "rss_bytes": {
             "first": samples[0].rss_bytes,
             "last": samples[-1].rss_bytes,
@@ -189,15 +192,14 @@ def rows(made: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("engines", ", ".join(f"{stage} {name}" for stage, name in made["engines"].items()) or "unknown"),
         ("questions", f"{made['questions']}, answered {made['answered']}"),
     ]
-    lines += [(words, _figures(made["latency_ms"][key])) for key, words in LATENCIES.items()]
-    lines += [
-        ("silent gaps inside a reply", _figures(made["gaps_in_replies_ms"])),
-        ("lateness of the callers' own clock", _figures(made["callers_lateness_ms"])),
-        ("errors", ", ".join(f"{code} {count}" for code, count in made["errors"].items()) or "none"),
-    ]
+    measured = {words: made["latency_ms"][key] for key, words in LATENCIES.items()}
+    measured["silent gaps inside a reply"] = made["gaps_in_replies_ms"]
+    measured["lateness of the callers' own clock"] = made["callers_lateness_ms"]
+    lines += [(words, _figures(figures)) for words, figures in measured.items() if figures["n"]]
+    lines.append(("errors", ", ".join(f"{code} {count}" for code, count in made["errors"].items()) or "none"))
     if server := made["server"]:
         cpu, rss = server["cpu_percent"], server["rss_bytes"]
-        lines.append(("server CPU (one core is 100 %)", f"p50 {cpu['p50']:.0f} %, max {cpu['max']:.0f} %"))
+        lines.append(("server CPU (one core is 100 %)", f"mean {cpu['mean']:.0f} %, max {cpu['max']:.0f} %"))
         megabytes = ", ".join(f"{name} {count / 1e6:.0f} MB" for name, count in rss.items())
         lines.append(("server memory (RSS)", megabytes))
     if cost := made.get("per_session"):
@@ -211,8 +213,6 @@ def rows(made: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _figures(figures: Mapping[str, float]) -> str:
-    if not figures["n"]:
-        return "-"
     return ", ".join(f"{rank} {figures[rank]:.0f} ms" for rank in ("p50", "p95", "p99", "max"))
 
 

@@ -173,7 +173,7 @@ class Caller:
     async def _push_to_talk(self, question: Question) -> float:
         """Chunks while the button is down; it goes up with the last sample."""
         loop = asyncio.get_running_loop()
-        webm, seconds = question.webm, question.pcm.size / INPUT_RATE_HZ
+        webm, seconds = question.webm, question.pressed_s
         pressed_s, chunks = loop.time(), max(1, round(seconds / CHUNK_S))
         for index in range(chunks):
             await asyncio.sleep(pressed_s + (index + 1) * seconds / chunks - loop.time())

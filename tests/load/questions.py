@@ -19,6 +19,9 @@ FRAME_SAMPLES = int(FRAME_S * INPUT_RATE_HZ)
 NOISE_RMS = 0.0005
 """A quiet room through a good microphone, -66 dB of full scale: no real microphone gives zeros."""
 
+PRESS_S = 0.25
+"""People press the button, then speak. They let go of it with the last sound: that much haste is the worst case."""
+
 QUESTIONS = (
     "What is the capital of France?",
     "How many days are there in a week?",
@@ -44,8 +47,14 @@ class Question:
 
     @cached_property
     def webm(self) -> bytes:
-        """The same as a browser records it."""
-        return record_webm(self.pcm, INPUT_RATE_HZ)
+        """What a browser records while the button is down: `PRESS_S` of the room, then the speech."""
+        before = room_noise(int(PRESS_S * INPUT_RATE_HZ))
+        return record_webm(np.concatenate((before, self.pcm)), INPUT_RATE_HZ)
+
+    @property
+    def pressed_s(self) -> float:
+        """Length of `webm`."""
+        return PRESS_S + self.pcm.size / INPUT_RATE_HZ
 
 
 def room_noise(samples: int, seed: int = 0) -> Pcm:

@@ -82,9 +82,9 @@ async def test_push_to_talk_sends_what_a_browser_records() -> None:
 
     assert answer.voice_to_voice_ms is not None
     assert 105 <= answer.voice_to_voice_ms <= 110 + SLACK_MS
-    assert len(server.binary) == 2
+    assert len(server.binary) == 3
     pcm = decode(b"".join(server.binary), INPUT_RATE_HZ)
-    assert pcm.size == pytest.approx(INPUT_RATE_HZ // 2, abs=FRAME_SAMPLES)
+    assert pcm.size == pytest.approx(INPUT_RATE_HZ * 3 // 4, abs=FRAME_SAMPLES)
 
 
 async def test_an_error_stands_in_for_the_answer() -> None:

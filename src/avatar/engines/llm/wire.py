@@ -39,6 +39,31 @@ def tool_dicts(tools: Sequence[Tool]) -> list[dict[str, Any]]:
     ]
 
 
+class ThoughtFilter:
+    """Drops a `<think>…</think>` that an answer begins with, in whatever pieces it comes."""
+
+    def __init__(self) -> None:
+        self._held: str | None = ""
+
+    def push(self, text: str) -> str:
+        """What of `text` is to be said; what may yet turn out to be a thought is held back."""
+        if self._held is None:
+            return text
+        self._held = (self._held + text).lstrip()
+        if self._held.startswith(_THINK):
+            _, thought, said = self._held.partition(_THOUGHT)
+            if not thought:
+                return ""
+            self._held = None if said.strip() else said
+            return said.lstrip()
+        return "" if _THINK.startswith(self._held) else self.rest()
+
+    def rest(self) -> str:
+        """What is still held back at the end, unless it is a thought."""
+        held, self._held = self._held or "", None
+        return "" if held.startswith(_THINK) else held
+
+
 @dataclass
 class _Call:
     id: str = ""
@@ -54,7 +79,7 @@ class ChunkReader:
     """A delta has been made: what fails now is lost, not refused."""
     finished: bool = False
     _calls: dict[int, _Call] = field(default_factory=dict)
-    _thoughts: "ThoughtFilter" = field(default_factory=lambda: ThoughtFilter())
+    _thoughts: ThoughtFilter = field(default_factory=ThoughtFilter)
 
     def read(self, chunk: Mapping[str, Any]) -> Delta | None:
         """The delta in `chunk`, if there is one. Tool calls come with the last, whole."""
@@ -87,31 +112,6 @@ class ChunkReader:
             call.id = fragment.get("id") or call.id
             call.name = function.get("name") or call.name
             call.arguments += function.get("arguments") or ""
-
-
-class ThoughtFilter:
-    """Drops a `<think>…</think>` that an answer begins with, in whatever pieces it comes."""
-
-    def __init__(self) -> None:
-        self._held: str | None = ""
-
-    def push(self, text: str) -> str:
-        """What of `text` is to be said; what may yet turn out to be a thought is held back."""
-        if self._held is None:
-            return text
-        self._held = (self._held + text).lstrip()
-        if self._held.startswith(_THINK):
-            _, thought, said = self._held.partition(_THOUGHT)
-            if not thought:
-                return ""
-            self._held = None if said.strip() else said
-            return said.lstrip()
-        return "" if _THINK.startswith(self._held) else self.rest()
-
-    def rest(self) -> str:
-        """What is still held back at the end, unless it is a thought."""
-        held, self._held = self._held or "", None
-        return "" if held.startswith(_THINK) else held
 
 
 def _message_dict(message: Message) -> dict[str, Any]:

@@ -69,7 +69,6 @@ class _Part:
 class Espeak:
     """Speaks with espeak-ng. `voice`: a name of `voices`; `speed_wpm`: words per minute, 80…450."""
 
-    name = "espeak-ng"
     sample_rate_hz = SAMPLE_RATE_HZ
     capabilities = Capabilities(languages=_LANGUAGES, streams=True, concurrent=64)
 
@@ -78,6 +77,10 @@ class Espeak:
         self._speed_wpm = speed_wpm
         self._known: tuple[str, ...] = ()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="espeak")
+
+    @property
+    def name(self) -> str:
+        return f"espeak-ng ({self._default})"
 
     @property
     def voices(self) -> tuple[str, ...]:

@@ -118,7 +118,7 @@ async def test_a_watch_sees_work_and_memory_of_children() -> None:
         await process.stdout.readline()
         during = watch.rss_bytes()
         await asyncio.sleep(0.3)
-        await process.communicate()
+        await process.communicate(b"")
 
     pairs = itertools.pairwise([Usage(0.0, 0, 0.0), *watch.samples])
     cpu_s = sum(sample.cpu_percent / 100 * (sample.at_s - earlier.at_s) for earlier, sample in pairs)

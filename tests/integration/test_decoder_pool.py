@@ -103,6 +103,21 @@ async def test_closing_while_children_still_warm_up_leaves_none() -> None:
     assert psutil.Process().children() == before
 
 
+async def test_closing_ends_a_decode_in_flight(pool: DecoderPool) -> None:
+    pid = await only_pid(pool)
+    os.kill(pid, signal.SIGSTOP)
+    task = asyncio.create_task(pool.decode(WEBM, max_s=60))
+    await asyncio.sleep(0)
+
+    await pool.aclose()
+
+    with pytest.raises(BadAudio):
+        await task
+    assert not psutil.pid_exists(pid)
+    with pytest.raises(Overloaded):
+        await pool.decode(WEBM, max_s=60)
+
+
 async def test_a_refused_file_costs_no_process(pool: DecoderPool) -> None:
     pid = await only_pid(pool)
     with pytest.raises(BadAudio, match="none of the audio files"):

@@ -88,7 +88,7 @@ class _Child:
             raise BadAudio(payload.decode(errors="replace"))
         if kind == TOO_LONG:
             raise BufferLimit(f"The audio is longer than {max_s:g} s; send less at a time.")
-        return np.frombuffer(payload[: len(payload) // 4 * 4], np.float32)
+        return np.frombuffer(payload, np.float32, len(payload) // 4)
 
     def _read_answer(self, max_pcm_bytes: int) -> tuple[int, bytearray]:
         head = self._answers.read(ANSWER.size)

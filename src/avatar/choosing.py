@@ -36,9 +36,8 @@ def survey(settings: Settings) -> tuple[Choosing, ...]:
 
 def gather_facts(models_dir: Path, specs: Sequence[EngineSpec]) -> Facts:
     """What is installed, which weights are here, and how much GPU memory is free."""
-    weights: dict[str, Path] = dict(presence.present(models_dir))
-    weights |= {path.name: path for path in presence.local_ggufs(models_dir)}
-    return Facts(installed_packages(specs), weights, free_vram_bytes())
+    files = {path.name: path for path in presence.local_ggufs(models_dir)}
+    return Facts(installed_packages(specs), presence.present(models_dir), files, free_vram_bytes())
 
 
 def build(choosings: Sequence[Choosing], settings: Settings) -> Engines:

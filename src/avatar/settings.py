@@ -66,7 +66,7 @@ class ConversationSettings(Section):
     """How a conversation goes."""
 
     instructions: str = Field(
-        "You are AVATAR, a helpful voice assistant. You answer in one or two short sentences.",
+        "You are a helpful AI assistant named AVATAR. Answer in one short sentence.",
         description="System prompt, unless the session brings its own.",
     )
     max_buffer_bytes: int = Field(10_000_000, ge=1, description="Push-to-talk: encoded bytes an utterance may hold.")
@@ -105,7 +105,7 @@ class SttSettings(Section):
     model: str = Field("", description="Catalog key of the weights; empty: the best that is present.")
     language: str | None = Field(None, description="ISO 639-1 code when all users speak one language; unset: detected.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where faster-whisper runs.")
-    threads: int = Field(0, ge=0, description="CPU threads; 0: as many as there are cores, at most 4.")
+    threads: int = Field(0, ge=0, description="CPU threads of one transcription; 0: the engine's own choice.")
 
 
 class LlmSettings(Section):
@@ -119,7 +119,7 @@ class LlmSettings(Section):
     api_key: str = Field("", repr=False, description="`openai`: key, if the server wants one.")
     context_tokens: int = Field(4096, ge=512, description="Prompt and answer together, a session.")
     slots: int = Field(4, ge=1, description="llama.cpp: answers generated at the same time.")
-    threads: int = Field(0, ge=0, description="CPU threads; 0: as many as there are cores.")
+    threads: int = Field(0, ge=0, description="llama.cpp: CPU threads; 0: half the logical cores.")
     gpu_layers: int = Field(-1, ge=-1, description="llama.cpp: layers on the GPU; -1: all that fit.")
     gpu_memory_fraction: float = Field(0.5, gt=0, le=1, description="vLLM: share of GPU memory it may take.")
     quantization: str = Field("", description="vLLM: `awq`, `gptq`, …; empty: as the model's config says.")

@@ -31,14 +31,14 @@ def test_faster_whisper_is_the_default_once_its_weights_are_there() -> None:
 
 def test_a_gpu_prefers_the_larger_whisper() -> None:
     weights = {"faster-whisper-small": Path("s"), "faster-whisper-large-v3-turbo": Path("l")}
-    assert pick("stt", facts=Facts(ALL, weights, 8 << 30)).weights == Path("l")
+    assert pick("stt", facts=Facts(ALL, weights, free_vram_bytes=8 << 30)).weights == Path("l")
 
 
 @pytest.mark.parametrize(
     ("free", "name"), [(None, "llama.cpp"), (VLLM_MIN_VRAM_BYTES - 1, "llama.cpp"), (40 << 30, "vllm")]
 )
 def test_vllm_serves_on_a_gpu_with_room(free: int | None, name: str) -> None:
-    facts = Facts(ALL, {**EMBEDDED, "qwen2.5-7b-instruct-awq": Path("q")}, free)
+    facts = Facts(ALL, {**EMBEDDED, "qwen2.5-7b-instruct-awq": Path("q")}, free_vram_bytes=free)
     assert pick("llm", facts=facts).spec.name == name
 
 
@@ -68,10 +68,11 @@ def test_a_model_by_key_by_path_and_not_at_all(tmp_path: Path) -> None:
     gguf.touch()
     assert pick("llm", Wish(model="smollm2-135m-instruct")).weights == Path("smollm2-135m-instruct")
     assert pick("llm", Wish(model=str(gguf))).weights == gguf
-    assert pick("llm", Wish(model="mine.gguf"), Facts(ALL, {"mine.gguf": gguf})).weights == gguf
+    assert pick("llm", Wish(model="mine.gguf"), Facts(ALL, files={"mine.gguf": gguf})).weights == gguf
+    assert pick("stt", Wish(model="moonshine-tiny-en")).spec.name == "moonshine"
     with pytest.raises(SetupError, match="avatar models fetch qwen3-1.7b-gguf"):
         pick("llm", Wish(model="qwen3-1.7b-gguf"))
-    with pytest.raises(SetupError, match="neither a file nor known"):
+    with pytest.raises(SetupError, match="cannot use `no-such-model`"):
         pick("llm", Wish(model="no-such-model"))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from avatar.core.errors import SetupError
 from avatar.engines.base import Engine, Stage
@@ -20,10 +20,12 @@ ENTRY_POINTS = "avatar.engines"
 
 @dataclass(frozen=True)
 class Facts:
-    """What the choice depends on. `weights`: catalog key to folder or file. `free_vram_bytes`: None without a GPU."""
+    """What the choice depends on. `weights`: catalog key to folder; `files`: name of a file put into the models folder
+    to its path. `free_vram_bytes`: None without a GPU."""
 
     installed: frozenset[str] = frozenset()
     weights: Mapping[str, Path] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
     free_vram_bytes: int | None = None
 
 
@@ -41,7 +43,7 @@ class EngineSpec:
     """One engine that could serve `stage`.
 
     `weights`: catalog keys it can use, best first (`gpu_weights`: on a GPU box); empty: it needs none, or takes a
-    model's name. `takes_path`: a model may also be given as a path. `why_not`: what else stands against it, in words.
+    model's name. `takes`: what a model given as a path must be. `why_not`: what else stands against it, in words.
     """
 
     stage: Stage
@@ -50,7 +52,7 @@ class EngineSpec:
     packages: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
     gpu_weights: tuple[str, ...] = ()
-    takes_path: bool = False
+    takes: Literal["", "file", "folder"] = ""
     praise: str = ""
     why_not: Callable[[Facts, Wish], str | None] = lambda facts, wish: None
 
@@ -137,12 +139,11 @@ def _judge(spec: EngineSpec, wish: Wish, facts: Facts) -> tuple[str | None, Path
 
 
 def _named_weights(spec: EngineSpec, model: str, facts: Facts) -> tuple[str | None, Path | None, str]:
-    if model in facts.weights:
-        if model in spec.weights or spec.takes_path:
+    if model in (*spec.weights, *spec.gpu_weights):
+        if model in facts.weights:
             return None, facts.weights[model], f"weights {model}"
-        return f"it cannot use the model `{model}`", None, ""
-    if spec.takes_path and Path(model).expanduser().exists():
-        return None, Path(model).expanduser(), f"weights {model}"
-    if model in spec.weights:
         return f"the weights `{model}` are not here; `avatar models fetch {model}` gets them", None, ""
-    return f"the model `{model}` is neither a file nor known to it", None, ""
+    path = facts.files.get(model) or Path(model).expanduser()
+    if (spec.takes == "file" and path.is_file()) or (spec.takes == "folder" and path.is_dir()):
+        return None, path, f"weights {path}"
+    return f"it cannot use `{model}` as its model", None, ""

@@ -17,11 +17,11 @@ READY: dict[str, Any] = {
     "resume_token": "r1",
     "mode": "live",
     "engines": {
-        "vad": "silero",
-        "end_of_turn": "smart-turn-v3",
-        "stt": "moonshine",
-        "llm": "llama.cpp",
-        "tts": "espeak-ng",
+        "vad": "silero (v6)",
+        "end_of_turn": "smart-turn (v3)",
+        "stt": "moonshine (moonshine-tiny-en)",
+        "llm": "llama.cpp (SmolLM2-135M-Instruct.Q4_1)",
+        "tts": "espeak-ng (en-us)",
     },
     "output": {"format": "pcm16", "sample_rate": 22050},
     "limits": {

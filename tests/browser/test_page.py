@@ -114,9 +114,10 @@ class TestHandsFree:
         await expect(page.locator(".metrics small")).to_contain_text("transcript 96 · first word 183 ms")
         await expect(page.locator(".unheard")).to_have_count(0)
 
-    async def test_engines_are_named(self, page: Page, talk: Connection) -> None:
-        assert talk
-        await expect(page.locator(".engines")).to_contain_text("moonshine")
+    @pytest.mark.usefixtures("talk")
+    async def test_engines_are_named(self, page: Page) -> None:
+        await expect(page.locator(".engines")).to_contain_text("hearing moonshine")
+        await expect(page.get_by_title("moonshine (moonshine-tiny-en)")).to_be_visible()
 
 
 class TestSound:

@@ -125,7 +125,7 @@ function Engines({ engines, strings }: { engines: Record<string, string>; string
     <p className="engines" title={strings.engines}>
       {list.map(([stage, engine]) => (
         <span key={stage}>
-          {words[stage] ?? stage} <b>{engine}</b>
+          {words[stage] ?? stage} <b title={engine}>{engine.split(" (")[0]}</b>
         </span>
       ))}
     </p>

@@ -52,11 +52,21 @@ describe("Player", () => {
     player.begin("t1", RATE);
     player.push(pcm(100));
     play(player, 300);
-    expect(player.report()).toMatchObject({ playedMs: 100, underruns: 1, ended: false });
+    expect(player.report()).toMatchObject({ playedMs: 100, underruns: 0, ended: false });
     player.push(pcm(100));
     player.end();
     play(player, 300);
     expect(player.report()).toMatchObject({ playedMs: 200, underruns: 1, ended: true });
+  });
+
+  it("has no gap to count when the end is announced after the last sample", () => {
+    const player = new Player(RATE);
+    player.begin("t1", RATE);
+    player.push(pcm(100));
+    play(player, 300);
+    player.end();
+    play(player, 50);
+    expect(player.report()).toMatchObject({ playedMs: 100, underruns: 0, ended: true });
   });
 
   it("is silent from the very next sample after clear, whatever still arrives", () => {

@@ -12,7 +12,7 @@ export interface PlayerReport {
   id: string | null;
   playedMs: number;
   bufferedMs: number;
-  /** Times the queue ran dry before the end. */
+  /** Times the queue ran dry in the middle: gaps that were heard. */
   underruns: number;
   /** Loudest sample since the last report, 0…1. */
   peak: number;
@@ -31,6 +31,7 @@ export class Player {
   private peak = 0;
   private complete = false; // no more will be pushed
   private waiting = true; // gathering JITTER_MS
+  private dry = false; // it had begun, and nothing is left
 
   constructor(private readonly rateHz: number) {}
 
@@ -44,7 +45,10 @@ export class Player {
   }
 
   push(pcm: Int16Array): void {
-    if (this.resampler && !this.complete) this.enqueue(this.resampler.process(floatFromPcm16(pcm)));
+    if (!this.resampler || this.complete) return;
+    if (this.dry) this.underruns += 1; // only now: a reply that was played to its end before `end` came had no gap
+    this.dry = false;
+    this.enqueue(this.resampler.process(floatFromPcm16(pcm)));
   }
 
   /** Everything has been pushed; what is queued still plays. */
@@ -59,8 +63,8 @@ export class Player {
     this.queue = [];
     this.offset = this.buffered = 0;
     this.resampler = null;
-    this.complete = true;
-    this.waiting = true;
+    this.complete = this.waiting = true;
+    this.dry = false;
   }
 
   /** Writes the next samples to play; what is missing stays as it is (a worklet's output begins as zeros). */
@@ -80,10 +84,7 @@ export class Player {
     this.played += at;
     this.buffered -= at;
     this.peak = Math.max(this.peak, peakOf(output.subarray(0, at)));
-    if (at < output.length && !this.complete) {
-      this.underruns += 1;
-      this.waiting = true;
-    }
+    if (at < output.length && !this.complete) this.dry = this.waiting = true;
   }
 
   report(): PlayerReport {

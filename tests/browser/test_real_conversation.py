@@ -1,0 +1,129 @@
+"""Spoken to, answered and interrupted: the real page, server and models, with a WAV file as the microphone."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from playwright.async_api import Page, expect
+
+from avatar.core.audio import INPUT_RATE_HZ, Pcm, resample
+from tests.browser.chromium import chromium
+from tests.browser.microphone import RATE_HZ
+from tests.speech import spoken
+
+pytestmark = [pytest.mark.browser, pytest.mark.weights, pytest.mark.timeout(240)]
+
+START_S = 120
+ANSWER_MS = 60_000
+QUESTION = "What is the capital of France?"
+LEAD_S = 2.0
+"""Silence before the first word: the page must be listening by then."""
+
+
+@pytest.fixture(scope="module")
+def address(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real server with a home of its own; gives the page's address."""
+    home = tmp_path_factory.mktemp("home")
+    log = home / "server.log"
+    environment = {**os.environ, "AVATAR_MODELS_DIR": str(models_dir), "AVATAR_DATA_DIR": str(home)}
+    command = [str(Path(sys.executable).parent / "avatar"), "serve", "--port", "0"]
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        yield _until_ready(server, log)
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _until_ready(server: "subprocess.Popen[bytes]", log: Path) -> str:
+    deadline_s = time.monotonic() + START_S
+    while server.poll() is None and time.monotonic() < deadline_s:
+        time.sleep(0.2)
+        if found := re.search(r"AVATAR is at (http://\S+)", log.read_text()):
+            with suppress(OSError), urllib.request.urlopen(f"{found[1]}/readyz", timeout=5):
+                return found[1]
+    raise AssertionError("The server is not ready:\n" + log.read_text())
+
+
+async def microphone(path: Path, *script: str | float) -> Path:
+    """A WAV file of sentences and of silences in seconds, over the noise of a quiet room."""
+    pieces: list[Pcm] = []
+    for part in script:
+        pieces.append(
+            await spoken(part) if isinstance(part, str) else np.zeros(round(part * INPUT_RATE_HZ), np.float32)
+        )
+    pcm = resample(np.concatenate(pieces), INPUT_RATE_HZ, RATE_HZ)
+    noise = np.random.default_rng(0).normal(0, 0.0005, pcm.size)
+    soundfile.write(path, pcm + noise, RATE_HZ, subtype="PCM_16")
+    return path
+
+
+@asynccontextmanager
+async def visit(address: str, said: Path) -> AsyncIterator[Page]:
+    """The page, ready to start, its server warmed up; the microphone says its piece once."""
+    async with chromium(said, loop=False) as browser:
+        page = await browser.new_page(locale="en-GB")
+        await page.goto(address)
+        await expect(page.get_by_role("button", name="Start talking")).to_be_visible()
+        yield page
+
+
+async def heard(page: Page) -> tuple[str, float, float]:
+    """Which turn the loudspeaker played last, for how long, and its loudest sample."""
+    data: dict[str, str] = await page.evaluate("({...document.documentElement.dataset})")
+    return data["playedTurn"], float(data["playedMs"]), float(data["playedPeak"])
+
+
+async def expect_paris(page: Page, turn: int) -> None:
+    """The turn asks for France's capital, gets it, and it sounds."""
+    view = page.locator(".turn").nth(turn)
+    await expect(view.locator(".said")).to_contain_text(re.compile("capital of france", re.I), timeout=ANSWER_MS)
+    await expect(view.locator(".reply")).to_contain_text("Paris", timeout=ANSWER_MS)
+    await expect(view).to_have_attribute("data-state", "completed", timeout=ANSWER_MS)
+    await expect(view.locator(".latency")).to_have_text(re.compile(r"^\d+ ms$"))
+    turn_id, played_ms, peak = await heard(page)
+    assert turn_id == await view.get_attribute("data-turn")
+    assert played_ms > 500
+    assert peak > 0.05
+
+
+async def test_hands_free_question_is_answered_aloud(address: str, tmp_path: Path) -> None:
+    said = await microphone(tmp_path / "said.wav", LEAD_S, QUESTION, 60.0)
+    async with visit(address, said) as page:
+        await page.get_by_role("button", name="Start talking").click()
+        await expect_paris(page, 0)
+        await expect(page.get_by_role("alert")).to_have_count(0)
+
+
+async def test_push_to_talk_question_is_answered_aloud(address: str, tmp_path: Path) -> None:
+    said = await microphone(tmp_path / "said.wav", LEAD_S, QUESTION, 60.0)
+    async with visit(address, said) as page:
+        await page.get_by_role("radio", name="Hold to talk").check()
+        await page.get_by_role("button", name="Start talking").click()
+        await expect(page.get_by_role("button", name="Hold to talk")).to_be_enabled()
+        await page.get_by_role("button", name="Hold to talk").hover()
+        await page.mouse.down()
+        await asyncio.sleep(LEAD_S + 2.5)
+        await page.mouse.up()
+        await expect_paris(page, 0)
+
+
+async def test_second_question_interrupts_the_reply_to_the_first(address: str, tmp_path: Path) -> None:
+    said = await microphone(tmp_path / "said.wav", LEAD_S, "Tell me a long story about a dragon.", 6.0, QUESTION, 60.0)
+    async with visit(address, said) as page:
+        await page.get_by_role("button", name="Start talking").click()
+        story = page.locator(".turn").nth(0)
+        await expect(story.locator(".said")).to_contain_text(re.compile("story", re.I), timeout=ANSWER_MS)
+        await expect(story).to_have_attribute("data-state", "interrupted", timeout=ANSWER_MS)
+        await expect_paris(page, 1)

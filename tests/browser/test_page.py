@@ -53,6 +53,12 @@ async def reply(connection: Connection, turn: str, text: str, seconds: float) ->
     await connection.sound(tone(seconds))
 
 
+async def below(page: Page, *, at_least_px: float = 0, at_most_px: float = 1e9) -> bool:
+    """Whether that much of the conversation lies below what is in sight."""
+    rest = "(box => box.scrollHeight - box.scrollTop - box.clientHeight)(document.querySelector('main'))"
+    return at_least_px <= float(await page.evaluate(rest)) <= at_most_px
+
+
 def rms(frames: list[bytes]) -> float:
     pcm = np.frombuffer(b"".join(frames), dtype="<i2").astype(np.float64) / 32768
     return float(np.sqrt(np.mean(pcm**2)))
@@ -400,6 +406,21 @@ class TestAppearance:
         assert await page.evaluate(background) == light
         assert await page.locator("html").get_attribute("lang") == "en"
         await context.close()
+
+    async def test_the_newest_words_stay_in_sight_until_one_scrolls_up(self, page: Page, talk: Connection) -> None:
+        await page.set_viewport_size({"width": 390, "height": 700})
+        for turn in range(4):
+            await talk.say("transcript", turn_id=f"t{turn}", text=f"Question {turn}", is_final=True)
+            await talk.say("reply.text", turn_id=f"t{turn}", delta="long " * 120 + f"end {turn}", is_final=False)
+        await talk.say("error", code="RATE_LIMITED", message="", fatal=False)
+        await expect(page.get_by_role("alert")).to_be_visible()
+        await until(lambda: below(page, at_most_px=2))
+        await page.locator("main").hover()
+        await page.mouse.wheel(0, -600)
+        await until(lambda: below(page, at_least_px=500))
+        await talk.say("reply.text", turn_id="t3", delta="more " * 100, is_final=False)
+        await expect(page.locator(".reply").last).to_contain_text("more")
+        assert await below(page, at_least_px=500)
 
     @pytest.mark.parametrize("width", [320, 390, 1400])
     async def test_nothing_sticks_out(self, page: Page, talk: Connection, width: int) -> None:

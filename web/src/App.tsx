@@ -98,9 +98,9 @@ function Welcome({ chat, strings }: { chat: VoiceChat; strings: Strings }) {
 
 function Log({ chat, strings }: { chat: VoiceChat; strings: Strings }) {
   const { turns, speaking } = chat.state;
-  const end = useScrolledToEnd(turns);
+  const content = useScrolledToEnd();
   return (
-    <section className="log" role="log" aria-label={strings.conversation}>
+    <section ref={content} className="log" role="log" aria-label={strings.conversation}>
       {turns.length === 0 && <p className="hint">{chat.mode === "live" ? strings.hint : strings.hintHold}</p>}
       {turns.map((turn, n) => (
         <TurnView
@@ -112,7 +112,6 @@ function Log({ chat, strings }: { chat: VoiceChat; strings: Strings }) {
           onReplay={() => chat.toggleReplay(turn.id)}
         />
       ))}
-      <div ref={end} />
     </section>
   );
 }

@@ -2,20 +2,29 @@ import { type RefObject, useEffect, useRef } from "react";
 
 const NEAR_PX = 80;
 
-/** Keeps the last element of a scrolling `main` in sight as `content` grows, unless the user has scrolled up to read. */
-export function useScrolledToEnd(content: unknown): RefObject<HTMLDivElement | null> {
-  const end = useRef<HTMLDivElement>(null);
-  const pinned = useRef(true);
+/** For the content of a scrolling parent: keeps its end in sight as it grows, unless the user has scrolled up to read. */
+export function useScrolledToEnd(): RefObject<HTMLElement | null> {
+  const content = useRef<HTMLElement>(null);
   useEffect(() => {
-    const box = end.current?.closest("main");
+    const box = content.current?.parentElement;
+    if (!box || !content.current) return;
+    let pinned = true;
+    let top = 0;
     const look = () => {
-      if (box) pinned.current = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_PX;
+      const near = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_PX;
+      pinned = near || (pinned && box.scrollTop >= top); // growth, too, takes the end away; only the user scrolls up
+      top = box.scrollTop;
     };
-    box?.addEventListener("scroll", look);
-    return () => box?.removeEventListener("scroll", look);
+    const sizes = new ResizeObserver(() => {
+      if (pinned) box.scrollTop = box.scrollHeight;
+    });
+    box.addEventListener("scroll", look);
+    sizes.observe(box);
+    sizes.observe(content.current);
+    return () => {
+      box.removeEventListener("scroll", look);
+      sizes.disconnect();
+    };
   }, []);
-  useEffect(() => {
-    if (pinned.current) end.current?.scrollIntoView({ block: "end" });
-  }, [content]);
-  return end;
+  return content;
 }

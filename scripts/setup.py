@@ -62,8 +62,10 @@ def enter_venv() -> None:
 
 
 def _venv(dev: bool) -> None:
-    inputs = _hash([ROOT / "pyproject.toml", ROOT / "constraints.txt"], str(ROOT))
+    inputs = _hash([ROOT / "pyproject.toml", ROOT / "constraints.txt"])
     done = _read_stamp("venv") if _venv_python().exists() else None
+    if done is not None and done["root"] != str(ROOT):  # moved: the programs in it point to where it was
+        done = None
     if done is not None and done["inputs"] == inputs and done["dev"] >= dev:
         return
     _say(f"Installing Python packages{' and the test tools' if dev else ''} into .venv (a minute or two)")
@@ -73,7 +75,7 @@ def _venv(dev: bool) -> None:
     _pip("hatchling", "editables")
     _pip("--no-build-isolation", "--editable", f"{ROOT}[dev]" if dev else str(ROOT))
     _openmp()
-    _write_stamp("venv", {"inputs": inputs, "dev": dev})
+    _write_stamp("venv", {"inputs": inputs, "dev": dev, "root": str(ROOT)})
 
 
 def _supported_python() -> str:

@@ -74,7 +74,9 @@ def _venv(dev: bool) -> None:
     _drop_stamp("venv")
     _pip("hatchling", "editables")
     _pip("--no-build-isolation", "--editable", f"{ROOT}[dev]" if dev else str(ROOT))
-    _openmp()
+    _shared_library("libgomp", "llama.cpp")
+    if dev:
+        _shared_library("libatomic", "Playwright")
     _write_stamp("venv", {"inputs": inputs, "dev": dev, "root": str(ROOT)})
 
 
@@ -102,11 +104,11 @@ def _pip(*arguments: str) -> None:
     _run([_venv_python(), "-m", "pip", "install", "--disable-pip-version-check", *quiet, "-c", constraints, *arguments])
 
 
-def _openmp() -> None:
-    """The one library that llama.cpp's wheel for Linux does not bring along."""
-    present = _output([_venv_python(), "-c", "import ctypes; ctypes.CDLL('libgomp.so.1'); print('yes')"]) == "yes"
-    if sys.platform == "linux" and not present and not _system_install("libgomp1"):
-        raise SetupFailed("llama.cpp needs libgomp. Run `sudo apt install libgomp1` (Fedora: `dnf install libgomp`).")
+def _shared_library(name: str, needed_by: str) -> None:
+    """What a wheel for Linux takes from the system, though a bare one has it not."""
+    present = _output([_venv_python(), "-c", f"import ctypes; ctypes.CDLL('{name}.so.1'); print('yes')"]) == "yes"
+    if sys.platform == "linux" and not present and not _system_install(f"{name}1"):
+        raise SetupFailed(f"{needed_by} needs {name}. Run `sudo apt install {name}1` (Fedora: `dnf install {name}`).")
 
 
 def _venv_python() -> Path:

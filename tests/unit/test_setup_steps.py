@@ -4,9 +4,10 @@ import ast
 import importlib.util
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ class Machine:
             "import sys; print(*sys.version_info[:2])": "3 12",
             "import ensurepip; print('yes')": "yes",
             "import ctypes; ctypes.CDLL('libgomp.so.1'); print('yes')": "yes",
+            "import ctypes; ctypes.CDLL('libatomic.so.1'); print('yes')": "yes",
             "path": str(self.models),
             "--version": "v22.1.0",
         }
@@ -208,6 +210,18 @@ def test_debian_without_venv_gets_the_package(setup: Any, machine: Machine) -> N
     machine.answers["import ensurepip; print('yes')"] = ""
     setup.ensure(only=("venv",))
     assert "python3.12-venv" in machine.since()
+
+
+def test_a_bare_linux_gets_the_libraries_that_wheels_lean_on(
+    setup: Any, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.answers["import ctypes; ctypes.CDLL('libgomp.so.1'); print('yes')"] = ""
+    machine.answers["import ctypes; ctypes.CDLL('libatomic.so.1'); print('yes')"] = ""
+    monkeypatch.setattr(setup, "sys", SimpleNamespace(platform="linux", executable=sys.executable))
+    setup.ensure(only=("venv",))
+    assert "libgomp1" in machine.since()
+    setup.ensure(dev=True, only=("venv",))
+    assert "libatomic1" in machine.since()
 
 
 def test_without_the_right_to_install_the_package_is_named(setup: Any, machine: Machine) -> None:

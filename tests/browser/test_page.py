@@ -306,6 +306,17 @@ class TestConnection:
         await until(lambda: again.frames)
         await expect(page.locator(".reply")).to_contain_text("Hi there.")
 
+    async def test_a_deleted_conversation_is_followed_by_a_new_one(
+        self, page: Page, server: ScriptedServer, talk: Connection
+    ) -> None:
+        await talk.close()
+        again = await server.next_connection()
+        assert (await again.expect("session.start"))["conversation_id"] == "c1"
+        await again.say("error", code="NOT_FOUND", message="There is no such conversation.", fatal=False)
+        fresh = await server.session(conversation_id="c2")
+        assert fresh.messages[0]["conversation_id"] is None
+        await status(page, "Listening")
+
     async def test_a_full_server_is_explained_and_asked_again(self, page: Page, server: ScriptedServer) -> None:
         await page.get_by_role("button", name="Start talking").click()
         first = await server.next_connection()

@@ -1,4 +1,5 @@
-// The messages of `/ws/chat`. Generated from `src/avatar/server/wire.py` by `scripts/wire_types.py`: do not edit.
+// The messages of `/ws/chat`.
+// Generated from `src/avatar/server/wire.py` by `scripts/wire_types.py`: do not edit.
 
 /** Forget the audio sent since the last turn. */
 export interface AudioClear {
@@ -48,6 +49,8 @@ export interface SessionStart {
   audio?: AudioFormat | null;
   /** Go on with this conversation. */
   conversation_id?: string | null;
+  /** Go on with the conversation of the session that was given this token. */
+  resume_token?: string | null;
   voice_id?: string | null;
   /** ISO 639-1; unset: detected. */
   language?: string | null;

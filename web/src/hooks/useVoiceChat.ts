@@ -97,7 +97,8 @@ export function useVoiceChat() {
       if (message.status === "completed") playback.end(message.turn_id);
       else playback.clear(message.turn_id);
     } else if (message.type === "error" && message.code === "NOT_FOUND" && state.link !== "open") {
-      conversationId.current = null; // it was deleted meanwhile: the next try begins a new one
+      conversationId.current = null; // it was deleted meanwhile
+      connect(mode);
     }
   }
 

@@ -54,12 +54,17 @@ def test_nothing_is_silent() -> None:
 @given(st.integers(0, 20_000), st.integers(160, 20_000), st.integers(0, 20_000))
 def test_trimming_keeps_what_is_loud_and_the_margins(before: int, loud: int, after: int) -> None:
     pcm = np.concatenate((silence(before), np.full(loud, 0.5, dtype=np.float32), silence(after)))
-    kept = trim(pcm, before_samples=800, after_samples=1600, floor=0.05)
+    kept = trim(pcm, margin_samples=800, floor=0.05)
     assert np.count_nonzero(kept) == loud
-    assert kept.size <= 800 + 160 + loud + 160 + 1600
-    assert kept.size >= loud + min(before, 800) - 160 + min(after, 1600)
+    assert loud + 1600 <= kept.size <= loud + 1600 + 320
+
+
+def test_the_margin_is_the_sound_itself_where_there_is_some() -> None:
+    quiet, loud = noise(1600, level=0.001), np.full(1600, 0.5, dtype=np.float32)
+    kept = trim(np.concatenate((quiet, loud, quiet)), margin_samples=800, floor=0.05)
+    assert np.array_equal(kept, np.concatenate((quiet[800:], loud, quiet[:800])))
 
 
 @given(st.integers(0, 5_000))
 def test_trimming_leaves_silence_alone(samples: int) -> None:
-    assert trim(silence(samples), before_samples=1, after_samples=1, floor=0.05).size == samples
+    assert trim(silence(samples), margin_samples=1, floor=0.05).size == samples

@@ -101,6 +101,10 @@ class Ears:
         for action in self._turns.step(event):
             self._do(action)
 
+    def ms_since(self, at_ms: float) -> float:
+        """How much audio has come in since `at_ms`: waiting for a verdict counts, as it does for the user."""
+        return (self._heard_frames + len(self._held)) * self._frame_ms - at_ms
+
     def take(self) -> Utterance:
         """The turn is committed: its utterance now belongs to the caller, who closes it."""
         utterance, self.utterance = self.utterance, None

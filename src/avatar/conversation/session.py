@@ -215,7 +215,7 @@ class LiveSession:
         utterance = self._ears.take()
         self._interrupt_live()
         reply = self._reply or self._new_reply(utterance.listen)
-        endpoint_ms = turn.at_ms - turn.speech_end_ms
+        endpoint_ms = self._ears.ms_since(turn.speech_end_ms)
         self._go_live(reply, "speech", endpoint_ms, utterance)
 
     def _turn_at_once(self, listen: Callable[[], Awaitable[Said]], kind: InputKind) -> None:

@@ -16,17 +16,18 @@ def is_silent(pcm: Pcm) -> bool:
     return float(_rms(pcm).max(initial=0.0)) < SILENCE_RMS
 
 
-def trim(pcm: Pcm, *, before_samples: int, after_samples: int, floor: float) -> Pcm:
-    """`pcm` from shortly before its first loud 10 ms to shortly after its last.
+def trim(pcm: Pcm, *, margin_samples: int, floor: float) -> Pcm:
+    """`pcm` from `margin_samples` before its first loud 10 ms to as many after its last; zeros where it has none.
 
-    Loud is `floor` times the loudest and more. Gives a view; silence comes back as it is.
+    Loud is `floor` times the loudest and more. Silence comes back as it is.
     """
     rms = _rms(pcm)
     loud = np.flatnonzero(rms >= max(floor * float(rms.max(initial=0.0)), SILENCE_RMS))
     if not loud.size:
         return pcm
-    start = max(0, int(loud[0]) * _FRAME_SAMPLES - before_samples)
-    return pcm[start : (int(loud[-1]) + 1) * _FRAME_SAMPLES + after_samples]
+    start = int(loud[0]) * _FRAME_SAMPLES
+    end = (int(loud[-1]) + 1) * _FRAME_SAMPLES
+    return np.pad(pcm, margin_samples)[start : end + 2 * margin_samples]
 
 
 def cut_at_quiet(pcm: Pcm, longest_samples: int) -> list[Pcm]:

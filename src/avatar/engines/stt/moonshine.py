@@ -34,10 +34,10 @@ _LONGEST_SAMPLES = 15 * INPUT_RATE_HZ
 """The encoder's cost grows with the square of the length: 40 ms for 10 s, 100 ms for 20 s, 530 ms for 60 s. Longer
 pieces are no more accurate, and from 45 s on the decoder begins to loop."""
 
-# Moonshine loses short utterances in the silence around them: of six two-word phrases with half a second of
-# zeros on both sides it finds one, without them six.
-_BEFORE_SAMPLES = INPUT_RATE_HZ // 20
-_AFTER_SAMPLES = INPUT_RATE_HZ // 10
+# Moonshine loses short utterances in the silence around them, and the first word of those without any. Word errors of
+# 60 short phrases by three espeak-ng voices, cut so many milliseconds before the first and after the last loud sound:
+# 80: 20 %, 100: 14 %, 120: 9 %, 140: 14 %; untrimmed, with the 0.3 s before a turn and 0.2 s after it: 17 %.
+_MARGIN_SAMPLES = 120 * INPUT_RATE_HZ // 1000
 _FLOOR = 0.05
 
 
@@ -85,7 +85,7 @@ class _Model:
 
     def recognize(self, pcm: Pcm, language: str | None, *, thorough: bool, stop: threading.Event) -> Transcript:
         """As `Recognizer.recognize`: stops within one token, or one encoder run."""
-        pcm = trim(pcm, before_samples=_BEFORE_SAMPLES, after_samples=_AFTER_SAMPLES, floor=_FLOOR)
+        pcm = trim(pcm, margin_samples=_MARGIN_SAMPLES, floor=_FLOOR)
         pcm = np.pad(pcm, (0, max(0, _SHORTEST_SAMPLES - pcm.size)))
         tokens = self._decode(pcm, stop)
         return Transcript(self._tokenizer.decode(tokens).strip(), "en")

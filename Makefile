@@ -26,11 +26,11 @@ setup:
 	@$(PYTHON) scripts/setup.py
 
 run: setup
-	@$(BIN)/python run_server.py
+	@$(BIN)/python run_server.py $(ARGS)
 
 dev:
 	@$(PYTHON) scripts/setup.py --dev --only venv web weights
-	@$(BIN)/python run_dev.py
+	@$(BIN)/python run_dev.py $(ARGS)
 
 test:
 	@$(PYTHON) scripts/setup.py --dev

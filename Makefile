@@ -47,7 +47,7 @@ check:
 static:
 	$(call phase,format,$(BIN)/ruff format --check --quiet .)
 	$(call phase,lint,$(BIN)/ruff check --quiet .)
-	$(call phase,types,$(BIN)/mypy src tests)
+	$(call phase,types,$(BIN)/mypy --explicit-package-bases src tests scripts run_server.py run_dev.py)
 	$(call phase,import layers,$(BIN)/lint-imports --no-logo)
 	$(call phase,UI lint and types,$(NPM) run lint)
 	$(call phase,UI unit tests,$(NPM) test)

@@ -63,13 +63,13 @@ def enter_venv() -> None:
 
 def _venv(dev: bool) -> None:
     inputs = _hash([ROOT / "pyproject.toml", ROOT / "constraints.txt"])
-    done = _read_stamp("venv") if _venv_python().exists() else None
-    if done is not None and done["root"] != str(ROOT):  # moved: the programs in it point to where it was
-        done = None
-    if done is not None and done["inputs"] == inputs and done["dev"] >= dev:
+    done = _read_stamp("venv") if _venv_python().exists() else {}
+    if done.get("root") != str(ROOT):  # moved: the programs in it point to where it was
+        done = {}
+    if done.get("inputs") == inputs and done["dev"] >= dev:
         return
     _say(f"Installing Python packages{' and the test tools' if dev else ''} into .venv (a minute or two)")
-    if done is None:  # none, or one that was interrupted
+    if not done:  # none, or one that was interrupted
         _run([_supported_python(), "-m", "venv", "--clear", VENV])
     _drop_stamp("venv")
     _pip("hatchling", "editables")
@@ -132,7 +132,7 @@ def _web() -> None:
 def _ui() -> None:
     inputs = _hash(sorted(_web_sources()))
     done = _read_stamp("ui")
-    if done is not None and done["inputs"] == inputs and (UI / "index.html").is_file():
+    if done.get("inputs") == inputs and (UI / "index.html").is_file():
         return
     _web()
     _say("Building the UI")
@@ -175,7 +175,7 @@ def _weights() -> None:
     settings = {name: value for name, value in os.environ.items() if name.startswith("AVATAR_MODELS")}
     inputs = _hash([ROOT / "src/avatar/hub/catalog.py", ROOT / "avatar.toml"], json.dumps(settings, sort_keys=True))
     done = _read_stamp("weights")
-    if done is not None and done["inputs"] == inputs and all(map(_unchanged, done["files"].items())):
+    if done.get("inputs") == inputs and all(map(_unchanged, done["files"].items())):
         return
     _say("Fetching the weights that are missing (about 130 MB for the embedded default)")
     _drop_stamp("weights")
@@ -228,10 +228,12 @@ def _hash(files: list[Path], extra: str = "") -> str:
     return digest.hexdigest()
 
 
-def _read_stamp(name: str) -> dict[str, Any] | None:
-    path = STAMPS / f"{name}.json"
-    found: dict[str, Any] | None = json.loads(path.read_text()) if path.is_file() else None
-    return found
+def _read_stamp(name: str) -> dict[str, Any]:
+    """What was true when the step was last done; empty when it was not, or not to the end."""
+    try:
+        return dict(json.loads((STAMPS / f"{name}.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _write_stamp(name: str, content: dict[str, Any]) -> None:

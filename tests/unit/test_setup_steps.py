@@ -180,6 +180,17 @@ def test_test_tools_are_added_once_and_serve_a_plain_run_too(setup: Any, machine
     assert machine.since() == ""
 
 
+@pytest.mark.parametrize("content", ["{}", '{"inputs": "of an older set-up"}', "", "[", "null"])
+def test_a_stamp_that_says_nothing_counts_as_none(setup: Any, machine: Machine, content: str) -> None:
+    setup.ensure()
+    machine.since()
+    for stamp in (machine.root / ".venv/setup").iterdir():
+        stamp.write_text(content)
+    setup.ensure()
+    started = machine.since()
+    assert all(step in started for step in ("-m venv --clear", "models fetch", "npm run build"))
+
+
 def test_a_moved_checkout_gets_a_new_venv(setup: Any, machine: Machine) -> None:
     setup.ensure()
     machine.since()

@@ -5,11 +5,16 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
+import hypothesis
 import pytest
 import pytest_asyncio
 
 from avatar.settings import default_models_dir
 from tests.virtual_clock import VirtualClockLoop
+
+# Time is for benchmarks: a busy machine must not fail a law.
+hypothesis.settings.register_profile("avatar", deadline=None)
+hypothesis.settings.load_profile("avatar")
 
 UNIT = Path(__file__).parent / "unit"
 

@@ -6,6 +6,7 @@ Tests of seconds take milliseconds and always see the same order. Real I/O (thre
 import asyncio
 import selectors
 from collections.abc import Callable
+from typing import Any
 
 # While other threads work for the loop, virtual time stands still for up to this long of real time at a step.
 _THREAD_GRACE_S = 0.05
@@ -30,7 +31,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 class VirtualClockLoop(asyncio.SelectorEventLoop):
-    """Install with a test module's `event_loop_policy` or run with `asyncio.Runner(loop_factory=VirtualClockLoop)`."""
+    """Unit tests run on it (see `conftest.py`); elsewhere `asyncio.Runner(loop_factory=VirtualClockLoop)`."""
 
     def __init__(self) -> None:
         self._virtual_s = 0.0
@@ -43,7 +44,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     def _jump(self, seconds: float) -> None:
         self._virtual_s += seconds
 
-    def run_in_executor(self, executor, func, *args):  # type: ignore[no-untyped-def]
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]  # same at run time
         future = super().run_in_executor(executor, func, *args)
         self._in_threads += 1
         future.add_done_callback(self._thread_done)

@@ -27,7 +27,7 @@ async def server(tmp_path: Path, models_dir: Path) -> AsyncIterator[Server]:
     engines = choosing.build(choosing.survey(settings), settings)
     async with serving(engines, settings) as running:
         yield running
-        await settled(lambda: running.service.sessions.active == 0, "slots")
+        await settled(lambda: running.service.sessions.active == 0)
 
 
 async def ask(client: WireClient, question: Pcm) -> dict[str, object]:

@@ -1,22 +1,22 @@
-"""A real server on a real socket for a test: uvicorn as in production, the engines the test brings, a store in a folder."""
+"""A real server on a real socket: uvicorn as in production, the engines a test brings, a store in a folder."""
 
 import asyncio
+import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
-import numpy as np
 import uvicorn
 
 from avatar.app import Service, assemble
 from avatar.cli.serving import uvicorn_config
 from avatar.conversation.session import Engines
-from avatar.core.audio import Pcm, float_to_pcm16
+from avatar.core.audio import Pcm, float_to_pcm16, pcm16_to_float
 from avatar.settings import Settings, load
 from tests.unit.conversation import Fakes
 
@@ -96,7 +96,7 @@ class WireClient:
     @property
     def pcm(self) -> Pcm:
         """All audio that came."""
-        return np.frombuffer(self.audio, "<i2").astype(np.float32) / 32768
+        return pcm16_to_float(self.audio)
 
 
 def settings_for(folder: Path, **overrides: Any) -> Settings:
@@ -110,7 +110,7 @@ async def serving(engines: Engines, settings: Settings) -> AsyncIterator[Server]
     service = Service(settings, engines)
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn_config(assemble(service), settings))
-    server.capture_signals = _no_signals  # type: ignore[method-assign]  # they belong to the test runner
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # those are pytest's
     running = asyncio.create_task(server.serve([listening]))
     here = Server(f"http://127.0.0.1:{listening.getsockname()[1]}", service)
     try:
@@ -135,15 +135,8 @@ async def _ready(server: Server, running: "asyncio.Task[None]") -> None:
     await running
 
 
-class _no_signals:  # noqa: N801  (stands for a method)
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-async def settled(condition: Any, what: str) -> None:
-    """Wait until `condition()` holds; fail with `what` if it does not soon."""
+async def settled(condition: Callable[[], bool]) -> None:
+    """Wait until `condition()` holds; `TimeoutError` if it does not soon."""
     async with asyncio.timeout(SETTLE_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  (what is watched has no event to wait for)
             await asyncio.sleep(0.01)
-    assert condition(), what

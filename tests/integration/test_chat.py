@@ -34,7 +34,7 @@ async def server(tmp_path: Path, fakes: Fakes) -> AsyncIterator[Server]:
     )
     async with serving(fake_engines(fakes), settings) as running:
         yield running
-        await settled(lambda: running.service.sessions.active == 0, "a slot was not given back")
+        await settled(lambda: running.service.sessions.active == 0)
     assert fakes.llm.active == fakes.tts.active == 0
 
 
@@ -101,7 +101,11 @@ async def test_a_conversation_goes_on_with_its_id_and_with_its_token(server: Ser
             assert again["conversation_id"] == ready["conversation_id"]
             await client.send("text", text="next")
             await client.until("reply.done")
-    assert [message.content for message in fakes.llm.requests[-1] if message.role == "user"] == ["first", "next", "next"]
+    assert [message.content for message in fakes.llm.requests[-1] if message.role == "user"] == [
+        "first",
+        "next",
+        "next",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -268,8 +272,8 @@ async def test_a_client_that_vanishes_mid_upload_and_mid_reply(server: Server, f
         await client.send("text", text="hello")
         await client.until("reply.audio")
         client.ws._response.connection.transport.abort()  # type: ignore[union-attr]
-    await settled(lambda: server.service.sessions.active == 0, "slots")
-    await settled(lambda: fakes.llm.active == fakes.tts.active == 0, "engines")
+    await settled(lambda: server.service.sessions.active == 0)
+    await settled(lambda: fakes.llm.active == fakes.tts.active == 0)
 
 
 async def test_a_client_that_never_reads_is_dropped(server: Server, fakes: Fakes) -> None:
@@ -280,7 +284,7 @@ async def test_a_client_that_never_reads_is_dropped(server: Server, fakes: Fakes
         await ws.send_json({"type": "text", "text": "hello"})
         assert ws._response.connection is not None
         ws._response.connection.transport.pause_reading()  # type: ignore[union-attr]
-        await settled(lambda: server.service.sessions.active == 0, "the slot of a client that never reads")
+        await settled(lambda: server.service.sessions.active == 0)
         ws._response.connection.transport.abort()  # type: ignore[union-attr]
 
 

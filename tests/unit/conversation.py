@@ -11,7 +11,7 @@ import numpy as np
 from avatar.conversation.log import ConversationLog
 from avatar.conversation.outbox import Outbox
 from avatar.conversation.session import Engines, LiveSession, SessionOptions, SessionPolicy
-from avatar.core.audio import INPUT_RATE_HZ, Pcm, float_to_pcm16, ms_to_samples, silence
+from avatar.core.audio import INPUT_RATE_HZ, Pcm, float_to_pcm16, ms_to_samples, pcm16_to_float, silence
 from avatar.core.errors import NotFound
 from avatar.core.events import ReplyAudioFrame, ReplyDone, ReplyTextDone, SessionEvent, TranscriptReady
 from avatar.store import Conversation, Turn, TurnRecord, new_id
@@ -62,7 +62,7 @@ class BytesDecoder:
 
     async def decode(self, data: bytes, *, max_s: float) -> Pcm:
         await asyncio.sleep(0.01)
-        return np.frombuffer(data, "<i2").astype(np.float32) / 32768
+        return pcm16_to_float(data)
 
 
 @dataclass
@@ -75,9 +75,12 @@ class Client:
     store: ListStore
     chunk_ms: int = 20
     events: list[tuple[float, SessionEvent]] = field(default_factory=list)
+    reads: bool = True
 
     async def collect(self) -> None:
         while True:
+            while not self.reads:
+                await asyncio.sleep(0.01)
             event = await self.outbox.get()
             self.events.append((asyncio.get_running_loop().time(), event))
 
@@ -166,7 +169,8 @@ def tone(amplitude: float, ms: float) -> Pcm:
     samples = ms_to_samples(ms, INPUT_RATE_HZ)
     if amplitude == 0.0:
         return silence(samples)
-    return (amplitude * np.sign(np.sin(np.arange(samples) * 0.2) + 0.01)).astype(np.float32)
+    wave: Pcm = (amplitude * np.sign(np.sin(np.arange(samples) * 0.2) + 0.01)).astype(np.float32)
+    return wave
 
 
 def recording(seconds: float, amplitude: float = 0.3) -> bytes:

@@ -54,7 +54,7 @@ def test_every_reason_is_given_when_nothing_can_serve() -> None:
 
 
 def test_an_unknown_name_lists_the_known() -> None:
-    with pytest.raises(SetupError, match="auto, faster-whisper, moonshine"):
+    with pytest.raises(SetupError, match=r"auto, faster-whisper, moonshine\."):
         pick("stt", Wish("whisperx"))
 
 
@@ -70,7 +70,7 @@ def test_a_model_by_key_by_path_and_not_at_all(tmp_path: Path) -> None:
     assert pick("llm", Wish(model=str(gguf))).weights == gguf
     assert pick("llm", Wish(model="mine.gguf"), Facts(ALL, files={"mine.gguf": gguf})).weights == gguf
     assert pick("stt", Wish(model="moonshine-tiny-en")).spec.name == "moonshine"
-    with pytest.raises(SetupError, match="avatar models fetch qwen3-1.7b-gguf"):
+    with pytest.raises(SetupError, match="avatar models fetch qwen3"):
         pick("llm", Wish(model="qwen3-1.7b-gguf"))
     with pytest.raises(SetupError, match="cannot use `no-such-model`"):
         pick("llm", Wish(model="no-such-model"))

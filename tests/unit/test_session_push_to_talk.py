@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from avatar.conversation.push_to_talk import AudioBuffer, BufferLimits
+from avatar.conversation.push_to_talk import AudioBuffer, AudioKind, BufferLimits
 from avatar.conversation.session import SessionPolicy
 from avatar.core.errors import BadAudio, BadMessage, BufferLimit, NoSpeech
 from avatar.core.events import ErrorOccurred, ReplyDone
@@ -87,19 +87,19 @@ async def test_a_hanging_transcriber_ends_the_turn() -> None:
 # --- the buffer ---------------------------------------------------------------------------------
 
 
-def buffer(kind: str = "webm", now: float = 0.0, **limits: float) -> AudioBuffer:
-    return AudioBuffer(kind, 16_000, BufferLimits(**limits), lambda: now)  # type: ignore[arg-type]
+def buffer(kind: AudioKind = "webm", limits: BufferLimits = BufferLimits()) -> AudioBuffer:  # noqa: B008  (frozen)
+    return AudioBuffer(kind, 16_000, limits, lambda: 0.0)
 
 
 @pytest.mark.parametrize(
     ("limits", "chunks", "word"),
     [
-        ({"max_bytes": 10}, [b"x" * 6, b"x" * 5], "bytes"),
-        ({"max_chunks": 2}, [b"x", b"x", b"x"], "chunks"),
+        (BufferLimits(max_bytes=10), [b"x" * 6, b"x" * 5], "bytes"),
+        (BufferLimits(max_chunks=2), [b"x", b"x", b"x"], "chunks"),
     ],
 )
-def test_over_a_bound_it_empties_itself(limits: dict[str, float], chunks: list[bytes], word: str) -> None:
-    held = buffer(**limits)
+def test_over_a_bound_it_empties_itself(limits: BufferLimits, chunks: list[bytes], word: str) -> None:
+    held = buffer(limits=limits)
     for chunk in chunks[:-1]:
         held.add(chunk)
     with pytest.raises(BufferLimit, match=word):
@@ -108,7 +108,7 @@ def test_over_a_bound_it_empties_itself(limits: dict[str, float], chunks: list[b
 
 
 def test_raw_audio_is_bounded_in_seconds_of_sound() -> None:
-    held = buffer("pcm16", max_s=1)
+    held = buffer("pcm16", BufferLimits(max_s=1))
     with pytest.raises(BufferLimit, match="seconds"):
         held.add(bytes(32_002))
 

@@ -1,6 +1,7 @@
 """What a live session tells its client, whatever the transport. Codecs turn these into wire messages.
 
-Knows no wire names. What was said and its sound stay out of every `repr`, and so out of logs. Times are milliseconds of input audio (`at_ms`) or durations.
+Knows no wire names. What was said, and its sound, stay out of every `repr` and
+so out of logs. Times are milliseconds of input audio (`at_ms`) or durations.
 """
 
 from dataclasses import dataclass, field

@@ -203,7 +203,7 @@ def load(config: Path | None = None, overrides: Mapping[str, Any] | None = None)
         )
         raise SetupError("The settings are wrong" + where + ":\n" + "\n".join(lines)) from None
     except ValueError as error:  # TOML syntax, or an environment variable that is not JSON where a list is due
-        raise SetupError(f"The settings cannot be read: {error}") from None
+        raise SetupError(f'The settings cannot be read: {error}. A list is written as JSON: ["a", "b"].') from None
 
 
 def _refuse_unknown_environment() -> None:

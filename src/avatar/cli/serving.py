@@ -2,6 +2,7 @@
 
 import logging
 import socket
+from contextlib import suppress
 
 import uvicorn
 from rich.console import Console
@@ -18,14 +19,16 @@ GRACE_S = 5
 def serve(settings: Settings) -> None:
     """Serve until interrupted. Raises `SetupError` when a stage has no engine or the address is taken."""
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for chatty in ("alembic", "httpx"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     choosings = survey(settings)
     announce(choosings)
     app = create_app(settings, choosings)
     listening = _bind(settings.server)
     host, port = listening.getsockname()[:2]
     Console(highlight=False).print(f"AVATAR is at [bold]http://{f'[{host}]' if ':' in host else host}:{port}[/]")
-    uvicorn.Server(uvicorn_config(app, settings)).run([listening])
+    with suppress(KeyboardInterrupt):  # Ctrl-C is how one stops it
+        uvicorn.Server(uvicorn_config(app, settings)).run([listening])
 
 
 def uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:

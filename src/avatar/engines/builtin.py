@@ -148,6 +148,7 @@ BUILTIN: tuple[EngineSpec, ...] = (
         ("xllamacpp",),
         ("qwen3-1.7b-gguf", "smollm2-135m-instruct"),
         takes="file",
+        begin_with="smollm2-135m-instruct",
         praise="in this process, on any machine",
     ),
     EngineSpec(

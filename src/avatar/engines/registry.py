@@ -43,7 +43,8 @@ class EngineSpec:
     """One engine that could serve `stage`.
 
     `weights`: catalog keys it can use, best first (`gpu_weights`: on a GPU box); empty: it needs none, or takes a
-    model's name. `takes`: what a model given as a path must be. `why_not`: what else stands against it, in words.
+    model's name. `begin_with`: which of them to suggest when there are none. `takes`: what a model given as a path must
+    be. `why_not`: what else stands against it, in words.
     """
 
     stage: Stage
@@ -53,6 +54,7 @@ class EngineSpec:
     weights: tuple[str, ...] = ()
     gpu_weights: tuple[str, ...] = ()
     takes: Literal["", "file", "folder"] = ""
+    begin_with: str = ""
     praise: str = ""
     why_not: Callable[[Facts, Wish], str | None] = lambda facts, wish: None
 
@@ -134,7 +136,7 @@ def _judge(spec: EngineSpec, wish: Wish, facts: Facts) -> tuple[str | None, Path
         return _named_weights(spec, wish.model, facts)
     key = next((key for key in order if key in facts.weights), None)
     if key is None:
-        return f"no weights; `avatar models fetch {order[0]}` gets some", None, ""
+        return f"no weights; `avatar models fetch {spec.begin_with or order[0]}` gets some", None, ""
     return None, facts.weights[key], f"weights {key}"
 
 

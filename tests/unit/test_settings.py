@@ -1,0 +1,87 @@
+"""Settings: precedence, refusal of what is unknown, frozen."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from avatar.core.errors import SetupError
+from avatar.settings import Section, Settings, load
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No avatar.toml and no AVATAR_ variable of whoever runs the tests."""
+    import os
+
+    for name in [name for name in os.environ if name.startswith("AVATAR_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def write(text: str) -> Path:
+    path = Path("avatar.toml")
+    path.write_text(text)
+    return path
+
+
+def test_the_file_is_weaker_than_the_environment_and_that_than_the_command_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write('[server]\nhost = "a"\nport = 1\nsend_timeout_s = 3')
+    monkeypatch.setenv("AVATAR_SERVER__HOST", "b")
+    monkeypatch.setenv("AVATAR_SERVER__PORT", "2")
+    server = load(overrides={"server": {"port": 3}}).server
+    assert (server.host, server.port, server.send_timeout_s) == ("b", 3, 3.0)
+
+
+@pytest.mark.parametrize("text", ["[server]\nprt = 1", "colour = 1", "[sever]\nport = 1", "[server]\nport = 'x'"])
+def test_a_wrong_file_is_refused_by_name(text: str) -> None:
+    write(text)
+    with pytest.raises(SetupError, match=r"server|colour|sever"):
+        load()
+
+
+def test_a_file_that_is_not_toml_or_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="cannot be read"):
+        load(write("= ="))
+    with pytest.raises(SetupError, match="does not exist"):
+        load(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("name", ["AVATAR_SERVER__PRT", "AVATAR_SEVER__PORT", "AVATAR_MODEL_DIR"])
+def test_an_unknown_variable_is_refused_by_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(SetupError, match=name):
+        load()
+
+
+def test_lists_come_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AVATAR_MODELS__SOURCES", '["package"]')
+    assert load().models.sources == ("package",)
+    monkeypatch.setenv("AVATAR_MODELS__SOURCES", "package")
+    with pytest.raises(SetupError, match=r'"models".*JSON'):
+        load()
+
+
+def test_the_models_folder_has_a_variable_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AVATAR_MODELS_DIR", str(tmp_path))
+    assert load().models_dir == tmp_path
+
+
+def test_nothing_changes_after_start() -> None:
+    settings = load()
+    with pytest.raises(ValidationError):
+        settings.server = settings.server  # type: ignore[misc]
+    with pytest.raises(ValidationError):
+        settings.server.port = 1  # type: ignore[misc]
+
+
+def test_every_field_says_what_it_is_for() -> None:
+    for name, field in Settings.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, Section):
+            assert section.__doc__
+            assert all(inner.description for inner in section.model_fields.values()), name
+        else:
+            assert field.description, name

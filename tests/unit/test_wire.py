@@ -1,0 +1,82 @@
+"""The messages of `/ws/chat`: whatever comes in is a message or a `BadMessage`; what goes out is what was meant."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from avatar.core.errors import BadMessage
+from avatar.server import wire
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+types = st.sampled_from([*"session.start session.update audio.end text interrupt playback ping nonsense".split(), 5])
+fields = st.sampled_from(
+    [*"mode audio conversation_id voice_id language instructions output text turn_id played_ms".split(), "x"]
+)
+messages = st.dictionaries(fields, anything, max_size=4).flatmap(lambda body: types.map(lambda t: {**body, "type": t}))
+
+
+def read(text: str) -> wire.AnyClientMessage | None:
+    """The message, or None for a refusal."""
+    try:
+        return wire.parse(text)
+    except BadMessage:
+        return None
+
+
+@given(messages)
+def test_any_object_is_a_message_or_refused(message: dict[str, Any]) -> None:
+    parsed = read(json.dumps(message))
+    assert parsed is None or parsed.type == message["type"]
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_refused(text: str) -> None:
+    assert read(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "not JSON"),
+        ("7", "not a bare value"),
+        ("{}", "no `type`"),
+        ('{"type": "dance"}', "unknown"),
+        ('{"type": "text", "text": 1}', "`text`"),
+        ('{"type": "text", "text": ""}', "`text`"),
+        ('{"type": "ping", "x": 1}', "`x`"),
+        ('{"type": "playback", "turn_id": "t", "played_ms": NaN}', "played_ms"),
+        ('{"type": "session.start", "output": {"sample_rate": 5}}', "output.sample_rate"),
+        ('{"type": "session.start", "language": "../x"}', "language"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong(text: str, says: str) -> None:
+    with pytest.raises(BadMessage, match=says):
+        wire.parse(text)
+
+
+def test_defaults_of_a_start() -> None:
+    start = wire.parse('{"type": "session.start"}')
+    assert isinstance(start, wire.SessionStart)
+    assert (start.mode, start.audio, start.output.sample_rate) == ("push_to_talk", None, None)
+
+
+server_messages = st.one_of(
+    st.builds(wire.SpeechStarted, session_id=st.text(), at_ms=st.floats(0, 1e6)),
+    st.builds(wire.Transcript, session_id=st.text(), turn_id=st.text(), text=st.text(), is_final=st.booleans()),
+    st.builds(wire.ReplyText, session_id=st.text(), turn_id=st.text(), delta=st.text(), is_final=st.booleans()),
+    st.builds(wire.Error, code=st.text(), message=st.text(), fatal=st.booleans()),
+    st.builds(wire.Pong),
+)
+
+
+@given(server_messages)
+def test_what_is_encoded_can_be_read_again(message: wire.ServerBase) -> None:
+    assert TypeAdapter(wire.ServerMessage).validate_json(wire.encode(message)) == message

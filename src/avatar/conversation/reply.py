@@ -102,6 +102,7 @@ class Reply:
         self._clauses: asyncio.Queue[Clause | None] = asyncio.Queue()  # bounded by the answer's own token limit
         self._first_clause_at_s: float | None = None
         self._cut: Outcome | None = None
+        self._parts: list[asyncio.Task[None]] = []
         self._task = asyncio.create_task(self._run(), name=f"reply {turn_id}")
 
     # --- what the session does to it ------------------------------------------------------------
@@ -129,7 +130,8 @@ class Reply:
         if self._cut is not None or self._task.done():
             return None
         self._cut = self._outcome("interrupted", self._playout.stop())
-        self._task.cancel()
+        for task in (*self._parts, self._task):  # the parts by name: one that is due to run gets no step more
+            task.cancel()
         return self._cut
 
     async def drop(self) -> None:
@@ -177,8 +179,7 @@ class Reply:
         messages = self._prompt(self.said.text)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._think(messages))
-                tasks.create_task(self._speak())
+                self._parts = [tasks.create_task(self._think(messages)), tasks.create_task(self._speak())]
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
         await self._playout.drain()

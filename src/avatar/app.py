@@ -118,7 +118,7 @@ def assemble(service: Service) -> FastAPI:
         async with service.running():
             yield
 
-    app = FastAPI(title="AVATAR", version=__version__, lifespan=lifespan, docs_url="/api/docs", redoc_url=None)
+    app = FastAPI(title="AVATAR", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     problems.install(app)
     server = service.settings.server
 

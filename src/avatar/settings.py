@@ -73,9 +73,6 @@ class ConversationSettings(Section):
     max_buffer_chunks: int = Field(1000, ge=1, description="Push-to-talk: binary frames an utterance may hold.")
     max_utterance_s: float = Field(60.0, gt=0, description="Push-to-talk and live: seconds one turn may last.")
     max_reply_tokens: int = Field(300, ge=1, description="Longest answer.")
-    reply_reserve_tokens: int = Field(
-        512, ge=1, description="Context kept free for the answer when history is trimmed."
-    )
     temperature: float | None = Field(None, ge=0, le=2, description="Sampling temperature; unset: the engine's own.")
     first_token_timeout_s: float = Field(20.0, gt=0, description="Longest wait for the first token.")
     stall_timeout_s: float = Field(10.0, gt=0, description="Longest gap inside an answer or its speech.")

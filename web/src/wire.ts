@@ -134,7 +134,7 @@ export interface ReplyMetrics {
   llm_ttft_ms?: number | null;
   /** First clause to first audio. */
   tts_ttfa_ms?: number | null;
-  /** Last speech sample (typed turns: the message) to first audio sent. */
+  /** Last speech sample (push-to-talk: `audio.end`; typed turns: the message) to first audio sent. */
   voice_to_voice_ms?: number | null;
 }
 

@@ -198,7 +198,8 @@ class ReplyMetrics(WireModel):
     llm_ttft_ms: float | None = Field(None, description="LLM request to its first token.")
     tts_ttfa_ms: float | None = Field(None, description="First clause to first audio.")
     voice_to_voice_ms: float | None = Field(
-        None, description="Last speech sample (typed turns: the message) to first audio sent."
+        None,
+        description="Last speech sample (push-to-talk: `audio.end`; typed turns: the message) to first audio sent.",
     )
 
 

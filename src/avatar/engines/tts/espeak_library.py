@@ -123,7 +123,7 @@ class _Library:
         if self._state == (voice, speed_wpm):
             return
         if self._native.espeak_SetVoiceByName(voice.encode()):
-            raise EngineFailed(f"espeak-ng has no voice {voice!r}: choose one that `avatar voices` lists.")
+            raise EngineFailed(f"espeak-ng has no voice {voice!r}: choose a language of its own, such as en-us or cmn.")
         self._native.espeak_SetParameter(_RATE, speed_wpm, 0)
         self._state = (voice, speed_wpm)
 

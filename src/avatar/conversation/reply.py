@@ -101,7 +101,7 @@ class Reply:
         self._pcm: list[Pcm] = []
         self._clauses: asyncio.Queue[Clause | None] = asyncio.Queue()  # bounded by the answer's own token limit
         self._first_clause_at_s: float | None = None
-        self._cut: Outcome | None = None
+        self._ended: Outcome | None = None
         self._parts: list[asyncio.Task[None]] = []
         self._task = asyncio.create_task(self._run(), name=f"reply {turn_id}")
 
@@ -125,21 +125,21 @@ class Reply:
         """The client's word on how much of it was played."""
         self._playout.report(played_ms)
 
-    def interrupt(self) -> Outcome | None:
-        """Stop now: no further sample is sent, the work underneath is cancelled. None if it had ended before."""
-        if self._cut is not None or self._task.done():
-            return None
-        self._cut = self._outcome("interrupted", self._playout.stop())
-        for task in (*self._parts, self._task):  # the parts by name: one that is due to run gets no step more
-            task.cancel()
-        return self._cut
+    def interrupt(self) -> Outcome:
+        """Stop now: no further sample is sent, the work underneath is cancelled. What had ended stays as it ended."""
+        if self._ended is None and self._task.done():
+            self._ended = self._conclude()
+        elif self._ended is None:
+            self._ended = self._outcome("interrupted", self._playout.stop())
+            for task in (*self._parts, self._task):  # the parts by name: one that is due to run gets no step more
+                task.cancel()
+        return self._ended
 
     async def drop(self) -> None:
         """It was for nothing: stop, and wait until the engines have let go."""
         self._task.cancel()
         await asyncio.wait([self._task])
-        if not self._task.cancelled():
-            self._task.exception()  # whatever it was, nobody was waiting for this reply
+        self._failure()  # whatever it was, nobody was waiting for this reply
 
     async def outcome(self) -> Outcome:
         """Wait until it has ended. Cancelling this cancels the reply."""
@@ -148,17 +148,26 @@ class Reply:
         except asyncio.CancelledError:
             await self.drop()
             raise
-        if self._cut is not None:
-            return self._cut
+        if self._ended is None:
+            self._ended = self._conclude()
+        self._failure()  # of engines that were being stopped: seen, and of no interest
+        return self._ended
+
+    def _conclude(self) -> Outcome:
+        """How it ended by itself."""
         if self._task.cancelled():
             return self._outcome("interrupted", self._playout.stop())
-        error = self._task.exception()
+        error = self._failure()
         if error is None:
             return self._outcome("completed", self._playout.sent_samples)
         if not isinstance(error, AvatarError):
             logger.error("turn %s failed", self.turn_id, exc_info=error)
             error = EngineFailed(describe(error).message)
         return self._outcome("failed", self._playout.stop(), error)
+
+    def _failure(self) -> BaseException | None:
+        """What ended the task; asyncio complains of errors that nobody asks for."""
+        return None if self._task.cancelled() else self._task.exception()
 
     def _outcome(self, status: ReplyStatus, heard_samples: int, error: AvatarError | None = None) -> Outcome:
         text = self._heard.text

@@ -247,15 +247,9 @@ class LiveSession:
     def _live(self) -> Reply | None:
         return self._reply if self._reply is not None and self._reply.committed else None
 
-    def _interrupt_live(self) -> Outcome | None:
-        reply = self._live
-        if reply is None:
-            return None
-        outcome = reply.interrupt()
-        if outcome is not None:
-            self._log.remember(outcome)
-        self._forget(reply)
-        return outcome
+    def _interrupt_live(self) -> None:
+        if self._live is not None:
+            self._end(self._live, self._live.interrupt())
 
     def _barge_in(self) -> None:
         """The user speaks again. If nothing of the reply was heard yet they had only paused: it is still one turn."""
@@ -263,26 +257,32 @@ class LiveSession:
         if reply is None:
             return
         outcome = reply.interrupt()
-        self._forget(reply)
-        if self._ears is not None and utterance is not None and outcome is not None and not outcome.heard_text:
+        goes_on = outcome.status == "interrupted" and not outcome.heard_text
+        if goes_on and self._ears is not None and utterance is not None:
             self._ears.carry(utterance.pcm)
-        elif outcome is not None:
-            self._log.remember(outcome)
+            self._forget_reply()
+        else:
+            self._end(reply, outcome)
 
     def _discard_prepared(self) -> None:
         if self._reply is not None and not self._reply.committed:
             self._spawn(self._reply.drop())
             self._reply = None
 
-    def _forget(self, reply: Reply) -> None:
+    def _end(self, reply: Reply, outcome: Outcome) -> None:
+        """The first to see that a live reply has ended remembers it, before anything else can be asked."""
         if self._reply is reply:
-            self._reply = None
-            self._tell_ears(ReplyEnded())
+            self._forget_reply()
+            self._log.remember(outcome)
+
+    def _forget_reply(self) -> None:
+        self._reply = None
+        self._tell_ears(ReplyEnded())
 
     async def _see_through(self, reply: Reply, kind: InputKind, utterance: Utterance | None) -> None:
         """Wait for the end of a committed reply; then remember, save and tell it, in this order."""
         outcome = await reply.outcome()
-        self._forget(reply)
+        self._end(reply, outcome)
         if utterance is not None:
             await utterance.aclose()
         input_was_bad = isinstance(outcome.error, ClientError)
@@ -290,8 +290,6 @@ class LiveSession:
             self._report(outcome.error, None if input_was_bad else reply.turn_id)
         if input_was_bad or not (outcome.said.text or outcome.error):
             return  # nothing was said, or not in a way we could use: that is no turn
-        if outcome.status != "interrupted":  # those were remembered at once
-            self._log.remember(outcome)
         try:
             await self._log.save(reply.turn_id, kind, outcome, self._options.output_rate_hz, reply.metrics)
         except (AvatarError, OSError) as error:

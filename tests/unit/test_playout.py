@@ -32,17 +32,15 @@ async def test_audio_runs_ahead_by_the_lead_and_no_more() -> None:
     assert playout.played_samples() == pytest.approx(1500, abs=50)
     await playout.drain()
     assert playout.played_samples() == 2000
-    assert playout.underruns == 0
     reading.cancel()
     await asyncio.wait([reading])
 
 
-async def test_a_gap_is_an_underrun_and_not_heard() -> None:
+async def test_a_gap_is_not_heard() -> None:
     playout = Playout(Outbox(), "t", RATE, lead_s=5)
     await playout.send(sound(0.4))
     await asyncio.sleep(2)
     await playout.send(sound(0.4))
-    assert playout.underruns == 1
     await asyncio.sleep(0.2)
     assert playout.played_samples() == pytest.approx(600, abs=2)
 
@@ -59,7 +57,9 @@ async def test_reports_decide_and_never_exceed_what_was_sent() -> None:
 
 
 async def test_a_reporting_client_is_waited_for_but_not_for_ever() -> None:
-    playout = Playout(Outbox(), "t", RATE, lead_s=5)
+    outbox = Outbox()
+    playout = Playout(outbox, "t", RATE, lead_s=5)
+    reading = asyncio.create_task(empty(outbox))
     loop = asyncio.get_running_loop()
     await playout.send(sound(1))
     playout.report(0)
@@ -71,6 +71,8 @@ async def test_a_reporting_client_is_waited_for_but_not_for_ever() -> None:
     playout.report(1000)
     await draining
     assert loop.time() - began == pytest.approx(2.0)
+    reading.cancel()
+    await asyncio.wait([reading])
 
 
 async def test_stopping_takes_back_what_was_not_sent() -> None:

@@ -44,6 +44,12 @@ class Outbox:
         self._media.append(event)
         self._ready.set()
 
+    async def media_sent(self) -> None:
+        """Wait until the codec has taken all audio that was queued."""
+        while self._media:
+            self._room.clear()
+            await self._room.wait()
+
     def drop_media(self, turn_id: str) -> int:
         """Forget the audio of `turn_id` that was not sent yet; return how many samples that was."""
         kept = [event for event in self._media if event.turn_id != turn_id]

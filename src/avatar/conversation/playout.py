@@ -30,13 +30,10 @@ class Playout:
         self._report: tuple[float, float] | None = None
         self._reported = asyncio.Event()
         self.sent_samples = 0
-        self.started_at_s: float | None = None
-        self.underruns = 0
 
     async def send(self, pcm: Pcm) -> None:
         """Send the next piece (float32[n], mono, at this playout's rate), never further ahead than the lead."""
-        if self.started_at_s is None and pcm.size:
-            self.started_at_s = self._now()
+        if pcm.size and not self.sent_samples:
             await self._outbox.put_media(ReplyAudioStarted(self._turn_id, self._rate_hz))
         frame_samples = int(FRAME_S * self._rate_hz)
         for start in range(0, pcm.size, frame_samples):
@@ -51,9 +48,7 @@ class Playout:
             await asyncio.sleep(ahead_s)
 
     def _account(self, samples: int) -> None:
-        now_s = self._now()
-        self.underruns += bool(self.sent_samples) and now_s > self._plays_until_s
-        self._plays_until_s = max(self._plays_until_s, now_s) + samples / self._rate_hz
+        self._plays_until_s = max(self._plays_until_s, self._now()) + samples / self._rate_hz
         self.sent_samples += samples
 
     def report(self, played_ms: float) -> None:
@@ -72,6 +67,7 @@ class Playout:
 
     async def drain(self) -> None:
         """Wait until all that was sent has been heard."""
+        await self._outbox.media_sent()
         await asyncio.sleep(max(self._plays_until_s - self._now(), 0.0))
         deadline_s = self._now() + LAST_REPORT_WAIT_S
         sent_s = self.sent_samples / self._rate_hz

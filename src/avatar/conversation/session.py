@@ -273,7 +273,8 @@ class LiveSession:
         """The first to see that a live reply has ended remembers it, before anything else can be asked."""
         if self._reply is reply:
             self._forget_reply()
-            self._log.remember(outcome)
+            if not isinstance(outcome.error, ClientError):  # more than the model can read is nothing to remind it of
+                self._log.remember(outcome)
 
     def _forget_reply(self) -> None:
         self._reply = None
@@ -284,16 +285,16 @@ class LiveSession:
         outcome = await reply.outcome()
         self._end(reply, outcome)
         if utterance is not None:
-            await utterance.aclose()
-        input_was_bad = isinstance(outcome.error, ClientError)
+            self._spawn(utterance.aclose())
+        is_turn = bool(outcome.said.text) or not isinstance(outcome.error, ClientError | None)
         if outcome.error is not None:
-            self._report(outcome.error, None if input_was_bad else reply.turn_id)
-        if input_was_bad or not (outcome.said.text or outcome.error):
-            return  # nothing was said, or not in a way we could use: that is no turn
+            self._report(outcome.error, reply.turn_id if is_turn else None)
+        if not is_turn:
+            return  # nothing was said, or not in a way we could use
         try:
             await self._log.save(reply.turn_id, kind, outcome, self._options.output_rate_hz, reply.metrics)
-        except (AvatarError, OSError) as error:
-            logger.error("turn %s was not saved: %s", reply.turn_id, error)
+        except Exception as error:  # whatever it was: the client must hear how the turn ended
+            logger.error("turn %s was not saved", reply.turn_id, exc_info=error)
             self._report(StoreError(f"This turn was not saved: {describe(error).message}"), reply.turn_id)
         _log_turn(reply, outcome)
         self._outbox.put(ReplyDone(reply.turn_id, outcome.status, outcome.heard_text, reply.metrics))

@@ -15,7 +15,18 @@ from avatar.conversation.reply import Said
 from avatar.conversation.watch import within
 from avatar.core.audio import INPUT_RATE_HZ, Framer, Pcm, Resampler, ms_to_samples, samples_to_ms, silence
 from avatar.core.errors import AvatarError, BufferLimit
-from avatar.core.turns import Action, AskEnd, BeginTurn, CommitTurn, EndVerdict, Event, Frame, TurnPolicy, TurnTaking
+from avatar.core.turns import (
+    Action,
+    AskEnd,
+    AudioCleared,
+    BeginTurn,
+    CommitTurn,
+    EndVerdict,
+    Event,
+    Frame,
+    TurnPolicy,
+    TurnTaking,
+)
 from avatar.engines.base import EndOfTurn, SpeechToText, VoiceActivity
 
 logger = logging.getLogger(__name__)
@@ -114,13 +125,25 @@ class Ears:
         """The turn about to begin goes on with `pcm` (16 kHz): its speaker had not finished after all."""
         self._carried = pcm
 
-    async def aclose(self) -> None:
-        """Forget the microphone: no action is called after this."""
+    def clear(self) -> Utterance | None:
+        """Forget the turn in progress, but neither the time nor the reply: its utterance, for the caller to close."""
         if self._verdict is not None:
             self._verdict.cancel()
+        self._asking = False
+        self._heard_frames += len(self._held)
+        self._held.clear()
+        self._preroll.clear()
+        self.tell(AudioCleared())
+        utterance, self.utterance = self.utterance, None
+        return utterance
+
+    async def aclose(self) -> None:
+        """Forget the microphone: no action is called after this."""
+        utterance = self.clear()
+        if self._verdict is not None:
             await asyncio.wait([self._verdict])
-        if self.utterance is not None:
-            await self.utterance.aclose()
+        if utterance is not None:
+            await utterance.aclose()
 
     def _frame(self, frame: Pcm) -> None:
         start_ms = self._heard_frames * self._frame_ms

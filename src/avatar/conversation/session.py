@@ -105,7 +105,8 @@ class LiveSession:
         self._buffer = AudioBuffer(options.audio, options.input_rate_hz, policy.buffer, self._now)
         self._ears: Ears | None = None
         if options.mode == "live":
-            self._ears = self._open_ears()
+            turns, rate_hz = policy.turns, options.input_rate_hz
+            self._ears = Ears(engines.vad, engines.end_of_turn, self._new_utterance, turns, rate_hz, self._act)
 
     # --- what the client does -------------------------------------------------------------------
 
@@ -143,8 +144,9 @@ class LiveSession:
         self._buffer.clear()
         if self._ears is not None:
             self._discard_prepared()
-            old, self._ears = self._ears, self._open_ears()
-            self._spawn(old.aclose())
+            utterance = self._ears.clear()
+            if utterance is not None:
+                self._spawn(utterance.aclose())
 
     def say(self, text: str) -> None:
         """A typed turn. Raises `BadMessage` when there is nothing in it."""
@@ -181,11 +183,6 @@ class LiveSession:
             await asyncio.wait(self._tasks)
 
     # --- turns ----------------------------------------------------------------------------------
-
-    def _open_ears(self) -> Ears:
-        engines, policy = self._engines, self._policy
-        rate_hz = self._options.input_rate_hz
-        return Ears(engines.vad, engines.end_of_turn, self._new_utterance, policy.turns, rate_hz, self._act)
 
     def _new_utterance(self) -> Utterance:
         return Utterance(self._engines.stt, self._options.language, self._policy.stt_timeout_s)

@@ -52,6 +52,11 @@ class EndVerdict:
 
 
 @dataclass(frozen=True)
+class AudioCleared:
+    """What was said of the present turn is to be forgotten."""
+
+
+@dataclass(frozen=True)
 class ReplyBegan:
     """A committed reply is live; speech is now a barge-in."""
 
@@ -61,7 +66,7 @@ class ReplyEnded:
     """No reply is live."""
 
 
-Event = Frame | EndVerdict | ReplyBegan | ReplyEnded
+Event = Frame | EndVerdict | AudioCleared | ReplyBegan | ReplyEnded
 
 # --- actions ------------------------------------------------------------------------------------
 
@@ -139,6 +144,8 @@ class TurnTaking:
             case EndVerdict(probability):
                 over = probability is not None and probability >= self._policy.end_threshold
                 return self._commit(self._now_ms) if over and self.phase is Phase.PAUSED else []
+            case AudioCleared():
+                self._forget()
             case ReplyBegan():
                 self._reply_live = True
             case ReplyEnded():

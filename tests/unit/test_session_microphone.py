@@ -1,0 +1,39 @@
+"""What a live microphone can do to a session besides speaking: be cleared, speak without end."""
+
+import asyncio
+
+from avatar.core.events import SpeechStarted, SpeechStopped
+from tests.fakes.end_of_turn import FakeEndOfTurn
+from tests.unit.conversation import Fakes, talking
+
+LONG = "This is quite a long answer. It has several sentences. Each of them takes a while. And here is the last one."
+
+
+async def test_speech_interrupts_a_reply_after_audio_was_cleared_too() -> None:
+    fakes = Fakes()
+    fakes.llm.replies = [LONG, "All right."]
+    async with talking(fakes) as client:
+        await client.speak(1)
+        await client.rest(1)
+        client.session.clear_audio()
+        await client.rest(0.2)
+        await client.speak(0.5)
+        assert [turn.status for turn in client.done] == ["interrupted"]
+        await client.rest(4)
+    first, second = client.of(SpeechStarted)
+    assert isinstance(first, SpeechStarted)
+    assert isinstance(second, SpeechStarted)
+    assert 2100 < second.at_ms < 2300  # the microphone's clock goes on
+
+
+async def test_a_verdict_that_falls_as_audio_is_cleared_commits_nothing() -> None:
+    fakes = Fakes(end_of_turn=FakeEndOfTurn(0.9, delay_s=0.2))
+    loop = asyncio.get_running_loop()
+    async with talking(fakes) as client:
+        await client.speak(1)
+        while not fakes.end_of_turn.calls:
+            await client.rest(0.02)
+        asked_at_s = loop.time() - 0.02
+        loop.call_at(asked_at_s + 0.2 + 1e-10, client.session.clear_audio)  # in the same round of the loop, just after
+        await client.rest(2)
+    assert client.of(SpeechStopped) == []

@@ -2,7 +2,10 @@
 
 import asyncio
 
-from avatar.core.events import SpeechStarted, SpeechStopped
+from avatar.conversation.session import SessionPolicy
+from avatar.core.audio import Pcm
+from avatar.core.events import ErrorOccurred, SpeechStarted, SpeechStopped
+from avatar.core.turns import TurnPolicy
 from tests.fakes.end_of_turn import FakeEndOfTurn
 from tests.unit.conversation import Fakes, talking
 
@@ -37,3 +40,22 @@ async def test_a_verdict_that_falls_as_audio_is_cleared_commits_nothing() -> Non
         loop.call_at(asked_at_s + 0.2 + 1e-10, client.session.clear_audio)  # in the same round of the loop, just after
         await client.rest(2)
     assert client.of(SpeechStopped) == []
+
+
+async def test_speech_without_end_does_not_grow_without_end() -> None:
+    lengths_s: list[float] = []
+
+    def transcribe(pcm: Pcm) -> str:
+        lengths_s.append(pcm.size / 16_000)
+        return "words"
+
+    fakes = Fakes()
+    fakes.stt.delay_s, fakes.stt.text = 1, transcribe
+    async with talking(fakes, policy=SessionPolicy(turns=TurnPolicy(max_turn_ms=2000))) as client:
+        await client.speak(21)
+        await client.rest(5)
+    assert max(lengths_s) < 7
+    assert {event.problem.code for event in client.of(ErrorOccurred) if isinstance(event, ErrorOccurred)} == {
+        "BUFFER_LIMIT"
+    }
+    assert client.done[-1].status == "completed"

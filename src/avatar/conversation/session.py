@@ -15,8 +15,8 @@ from avatar.conversation.log import ConversationLog
 from avatar.conversation.outbox import Outbox
 from avatar.conversation.push_to_talk import AudioBuffer, AudioKind, BufferLimits, Decoder, Recording, check_is_raw
 from avatar.conversation.reply import Outcome, Reply, ReplyPolicy, Said, Speaker
-from avatar.core.audio import pcm16_to_float
-from avatar.core.errors import AvatarError, BadMessage, ClientError, NoSpeech, StoreError, describe
+from avatar.core.audio import INPUT_RATE_HZ, ms_to_samples, pcm16_to_float
+from avatar.core.errors import AvatarError, BadMessage, BufferLimit, ClientError, NoSpeech, StoreError, describe
 from avatar.core.events import ErrorOccurred, ReplyDone, SpeechStarted, SpeechStopped
 from avatar.core.turns import (
     Action,
@@ -36,6 +36,10 @@ logger = logging.getLogger(__name__)
 
 PROMPT_MARGIN_TOKENS = 32
 """Left free besides the answer: begin and end markers of the chat template, and the count's own error."""
+
+MAX_CARRIED_TURNS = 2
+"""Speech that goes on before its answer is heard makes one utterance, up to so many times the longest turn: a radio in
+the room never ends."""
 
 
 @dataclass(frozen=True)
@@ -254,12 +258,15 @@ class LiveSession:
         if reply is None:
             return
         outcome = reply.interrupt()
-        goes_on = outcome.status == "interrupted" and not outcome.heard_text
-        if goes_on and self._ears is not None and utterance is not None:
+        unheard = outcome.status == "interrupted" and not outcome.heard_text
+        if self._ears is None or utterance is None or not unheard:
+            self._end(reply, outcome)
+        elif utterance.pcm.size < ms_to_samples(MAX_CARRIED_TURNS * self._policy.turns.max_turn_ms, INPUT_RATE_HZ):
             self._ears.carry(utterance.pcm)
             self._forget_reply()
         else:
             self._end(reply, outcome)
+            self._report(BufferLimit("You spoke for too long without a pause. Say it in smaller parts."), None)
 
     def _discard_prepared(self) -> None:
         if self._reply is not None and not self._reply.committed:

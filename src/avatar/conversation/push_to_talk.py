@@ -140,8 +140,11 @@ class Recording:
 
     async def _decode(self) -> Pcm:
         if self._kind == "pcm16":
-            return resample(pcm16_to_float(self._data), self._rate_hz, INPUT_RATE_HZ)
+            return await asyncio.to_thread(self._resample)  # a minute at 48 kHz takes 30 ms
         return await self._decoder.decode(self._data, max_s=self._max_s)
+
+    def _resample(self) -> Pcm:
+        return resample(pcm16_to_float(self._data), self._rate_hz, INPUT_RATE_HZ)
 
 
 def voiced_ms(vad: VoiceActivity, pcm: Pcm, threshold: float = 0.5) -> float:

@@ -7,6 +7,7 @@ import pytest
 
 from avatar.conversation import push_to_talk
 from avatar.conversation.push_to_talk import Recording
+from avatar.core import audio
 from avatar.core.audio import Pcm, float_to_pcm16
 from avatar.core.errors import BadAudio
 from tests.fakes.stt import FakeSpeechToText
@@ -27,7 +28,7 @@ async def test_a_minute_at_studio_rate_is_resampled_off_the_loop(monkeypatch: py
         threads.append(threading.get_ident())
         return real(pcm, from_hz, to_hz)
 
-    real = push_to_talk.resample
+    real = audio.resample
     monkeypatch.setattr(push_to_talk, "resample", resample)
     said = await raw(float_to_pcm16(np.tile(tone(0.3, 1000), 3)), 48_000).listen()
     assert said.text == "words"

@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 FIRST_MESSAGE_WAIT_S = 0.25
 """`session.start` is optional: a client that says nothing for this long gets a default session, ready to talk."""
+GOODBYE_S = 1.0
+"""How long a client's slot is kept for it to take the closing frame."""
 CLOSE_TRY_AGAIN_LATER = 1013  # RFC 6455's registry, "Try Again Later"
 CLOSE_POLICY = 1008
 
@@ -75,8 +77,9 @@ def _origin_is_ours(socket: WebSocket, origins: Sequence[str]) -> bool:
 
 async def _refuse(socket: WebSocket, error: AvatarError) -> None:
     problem = describe(error)
-    await socket.send_text(wire.encode(wire.Error(code=problem.code, message=problem.message, fatal=True)))
-    await socket.close(CLOSE_TRY_AGAIN_LATER, problem.code)
+    with suppress(WebSocketDisconnect):  # it did not wait for the answer
+        await socket.send_text(wire.encode(wire.Error(code=problem.code, message=problem.message, fatal=True)))
+        await socket.close(CLOSE_TRY_AGAIN_LATER, problem.code)
 
 
 class Chat:
@@ -108,8 +111,9 @@ class Chat:
 
     async def _hang_up(self) -> None:
         if self._socket.application_state is WebSocketState.CONNECTED:
-            with suppress(RuntimeError, OSError, WebSocketDisconnect):  # the client was faster
-                await self._socket.close()
+            with suppress(RuntimeError, OSError, WebSocketDisconnect):  # the client was faster, or takes nothing
+                async with asyncio.timeout(GOODBYE_S):
+                    await self._socket.close()
 
     async def _read(self) -> None:
         frame = await self._first_frame()

@@ -80,3 +80,9 @@ server_messages = st.one_of(
 @given(server_messages)
 def test_what_is_encoded_can_be_read_again(message: wire.ServerBase) -> None:
     assert TypeAdapter(wire.ServerMessage).validate_json(wire.encode(message)) == message
+
+
+@pytest.mark.parametrize("delta", ["你好，世界", "😀", "half an emoji: \ud83d", "\udc00 and the other half", "nul \0"])
+def test_whatever_an_engine_says_can_be_sent(delta: str) -> None:
+    frame = wire.encode(wire.ReplyText(turn_id="turn_x", delta=delta)).encode("utf-8")
+    assert json.loads(frame)["delta"] == delta

@@ -253,9 +253,12 @@ def parse(frame: str) -> AnyClientMessage:
 
 
 def encode(message: ServerBase) -> str:
-    """The JSON text of a server message; fields that are not known are left out, except nulls inside metrics."""
+    """The JSON text of a server message; fields that are not known are left out, except nulls inside metrics.
+
+    It is plain ASCII: models stream halves of characters, which nothing else could carry.
+    """
     data = message.model_dump(mode="json")
-    return json.dumps({key: value for key, value in data.items() if value is not None}, ensure_ascii=False)
+    return json.dumps({key: value for key, value in data.items() if value is not None})
 
 
 def _explain(error: ValidationError) -> str:

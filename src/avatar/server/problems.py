@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from avatar.core.errors import BadMessage, ClientError, NotFound, Unauthorized, describe
+from avatar.core.errors import AvatarError, BadMessage, ClientError, NotFound, Unauthorized, describe
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -47,7 +47,8 @@ def install(app: FastAPI) -> None:
     """Let `app` answer with problems whatever fails in it; call once."""
     app.add_exception_handler(HTTPException, _from_http)
     app.add_exception_handler(RequestValidationError, _from_validation)
-    app.add_exception_handler(Exception, _from_error)
+    app.add_exception_handler(AvatarError, _from_error)
+    app.add_exception_handler(Exception, _from_error)  # these the framework raises again, for the log
 
 
 def response(

@@ -75,12 +75,11 @@ class Client:
     store: ListStore
     chunk_ms: int = 20
     events: list[tuple[float, SessionEvent]] = field(default_factory=list)
-    reads: bool = True
+    reading: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def collect(self) -> None:
         while True:
-            while not self.reads:
-                await asyncio.sleep(0.01)
+            await self.reading.wait()
             event = await self.outbox.get()
             self.events.append((asyncio.get_running_loop().time(), event))
 
@@ -151,6 +150,7 @@ async def talking(
     log = ConversationLog(store, CONVERSATION, fakes.llm.count_tokens, engines.names())
     session = LiveSession(options, engines, policy or SessionPolicy(), BytesDecoder(), log, outbox)
     client = Client(session, outbox, fakes, store)
+    client.reading.set()
     collecting = asyncio.create_task(client.collect())
     try:
         yield client

@@ -28,12 +28,12 @@ async def test_audio_that_waits_for_room_is_not_sent_any_more() -> None:
     fakes.llm.replies = LONG
     policy = SessionPolicy(reply=ReplyPolicy(playout_lead_s=10))
     async with talking(fakes, "push_to_talk", policy) as client:
-        client.reads = False
+        client.reading.clear()
         client.session.say("hello")
         await asyncio.sleep(1)
         client.session.interrupt()
         await asyncio.sleep(1)
-        client.reads = True
+        client.reading.set()
         await asyncio.sleep(1)
     assert client.audio_s() < 0.05  # the one frame that was on its way
     assert after_the_end(client) == []

@@ -24,4 +24,4 @@ async def test_a_refused_request_leaves_no_traceback(
         with caplog.at_level(logging.WARNING):
             answered, body = await server.get(path)
     assert (answered, body["code"]) == (status, code)
-    assert [record.getMessage() for record in caplog.records] == []
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("uvicorn")] == []

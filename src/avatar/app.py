@@ -7,7 +7,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI, Response
@@ -31,6 +31,8 @@ from avatar.store import Store
 
 logger = logging.getLogger(__name__)
 
+SECRET_BYTES = 32  # as long as what HMAC-SHA-256 makes of it
+
 
 class Service:
     """What lives as long as the server: engines, store, decoders, admission."""
@@ -50,24 +52,26 @@ class Service:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Open the store, start to load the engines; close all of it in the end."""
+        """Open the store, start to load the engines; close all of it in the end, whatever of it fails."""
         settings = self.settings
-        decoder = DecoderPool(settings.media.decoders, settings.media.timeout_s, settings.media.memory_bytes)
-        self._store = await Store.open(settings.data_dir)
-        await decoder.start()
-        loading = asyncio.create_task(self._load(decoder, self._store), name="load engines")
-        try:
-            yield
-        finally:
-            loading.cancel()
-            await asyncio.wait([loading])
-            self._house = None
+        async with AsyncExitStack() as closing:
+            self._store = await Store.open(settings.data_dir)
+            closing.push_async_callback(self._store.aclose)
+            decoder = DecoderPool(settings.media.decoders, settings.media.timeout_s, settings.media.memory_bytes)
+            closing.push_async_callback(decoder.aclose)
+            await decoder.start()
             for engine in self.engines.all():
-                await engine.aclose()
-            await decoder.aclose()
-            await self._store.aclose()
+                closing.push_async_callback(engine.aclose)
+            house = _furnish(settings, self.engines, decoder, self._store)
+            loading = asyncio.create_task(self._load(house), name="load engines")
+            try:
+                yield
+            finally:
+                self._house = None
+                loading.cancel()
+                await asyncio.wait([loading])
 
-    async def _load(self, decoder: DecoderPool, store: Store) -> None:
+    async def _load(self, house: House) -> None:
         warmed = await asyncio.gather(*(engine.warm_up() for engine in self.engines.all()), return_exceptions=True)
         failures = [error for error in warmed if error is not None]
         for error in failures:
@@ -75,7 +79,7 @@ class Service:
         if failures:
             self._problem = " ".join(describe(error).message for error in failures)
             return
-        self._house = _furnish(self.settings, self.engines, decoder, store)
+        self._house = house
         logger.info("ready: every stage can serve")
 
     def store(self) -> Store:
@@ -174,7 +178,7 @@ def _furnish(settings: Settings, engines: Engines, decoder: DecoderPool, store: 
 
 def _secret(path: Path) -> bytes:
     """This server's secret, made at its first start, readable by its user alone."""
-    if not path.is_file():
+    if not path.exists() or path.stat().st_size < SECRET_BYTES:  # the disk may have been full
         path.touch(mode=0o600)
-        path.write_bytes(secrets.token_bytes(32))
+        path.write_bytes(secrets.token_bytes(SECRET_BYTES))
     return path.read_bytes()

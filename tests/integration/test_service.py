@@ -1,0 +1,49 @@
+"""The service as a whole: it starts or says why not, and whatever fails while it ends, the rest is closed."""
+
+from pathlib import Path
+
+import pytest
+
+from avatar.app import Service
+from avatar.core.errors import EngineFailed
+from tests.integration.serving import fake_engines, settings_for
+from tests.unit.conversation import Fakes
+
+
+async def test_an_engine_that_will_not_close_keeps_nothing_else_open(tmp_path: Path) -> None:
+    fakes = Fakes()
+
+    async def refuse() -> None:
+        raise EngineFailed("It is stuck.")
+
+    fakes.vad.aclose = refuse  # type: ignore[method-assign]
+    with pytest.raises(EngineFailed, match="stuck"):
+        async with Service(settings_for(tmp_path), fake_engines(fakes)).running():
+            pass
+    assert fakes.llm.closed
+    assert fakes.tts.closed
+    async with Service(settings_for(tmp_path), fake_engines()).running():
+        pass  # the data folder was let go
+
+
+async def test_a_secret_that_cannot_be_kept_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    with pytest.raises(OSError, match="secret"):
+        async with Service(settings_for(tmp_path), fake_engines()).running():
+            pass
+    (tmp_path / "secret").rmdir()
+    async with Service(settings_for(tmp_path), fake_engines()).running():
+        pass
+
+
+@pytest.mark.parametrize("left", [b"", b"cut off"])
+async def test_a_secret_that_was_cut_off_is_made_anew(tmp_path: Path, left: bytes) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(left)
+    async with Service(settings_for(tmp_path), fake_engines()).running():
+        pass
+    made = secret.read_bytes()
+    assert len(made) == 32
+    async with Service(settings_for(tmp_path), fake_engines()).running():
+        pass
+    assert secret.read_bytes() == made

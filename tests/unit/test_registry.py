@@ -1,13 +1,24 @@
 """The choice of engines, as a pure function: nothing is installed and no weights are there."""
 
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
 from avatar.core.errors import SetupError
+from avatar.engines import registry
 from avatar.engines.base import STAGES, Stage
 from avatar.engines.builtin import BUILTIN, VLLM_MIN_VRAM_BYTES
-from avatar.engines.registry import Choice, Facts, Wish, choose, installed_packages
+from avatar.engines.registry import (
+    ENTRY_POINTS,
+    Choice,
+    EngineSpec,
+    Facts,
+    Wish,
+    choose,
+    installed_packages,
+    plug_ins,
+)
 
 ALL = frozenset(package for spec in BUILTIN for package in spec.packages)
 EMBEDDED = {key: Path(key) for key in ("moonshine-tiny-en", "smollm2-135m-instruct", "smart-turn-v3")}
@@ -82,3 +93,18 @@ def test_availability_is_probed_without_importing() -> None:
     before = set(sys.modules)
     assert "onnxruntime" in installed_packages(BUILTIN)
     assert "xllamacpp" not in set(sys.modules) - before
+
+
+def test_a_package_inside_one_that_is_missing_is_missing() -> None:
+    spec = EngineSpec("stt", "nested", BUILTIN[0].build, ("no_such_package.part", "json.decoder"))
+    assert installed_packages([spec]) == {"json.decoder"}
+
+
+def test_a_broken_plug_in_costs_nobody_else_their_engine(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = EntryPoint("broken", "no_such_package:SPEC", ENTRY_POINTS)
+    good = EntryPoint("good", "avatar.engines.builtin:BUILTIN", ENTRY_POINTS)
+    monkeypatch.setattr(registry, "entry_points", lambda group: (broken, good))
+    assert plug_ins() == (BUILTIN,)
+    assert "no_such_package:SPEC" in caplog.text

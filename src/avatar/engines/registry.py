@@ -6,6 +6,7 @@ come as plain values, weights as paths.
 """
 
 import importlib.util
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -14,6 +15,8 @@ from typing import Any, Literal
 
 from avatar.core.errors import SetupError
 from avatar.engines.base import Engine, Stage
+
+logger = logging.getLogger(__name__)
 
 ENTRY_POINTS = "avatar.engines"
 
@@ -71,13 +74,25 @@ class Choice:
 
 def installed_packages(specs: Sequence[EngineSpec]) -> frozenset[str]:
     """Those packages that some engine asks for and that can be imported, found without importing them."""
-    wanted = {package for spec in specs for package in spec.packages}
-    return frozenset(package for package in wanted if importlib.util.find_spec(package) is not None)
+    return frozenset(package for spec in specs for package in spec.packages if _is_installed(package))
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ImportError:  # what it is a part of is not there
+        return False
 
 
 def plug_ins() -> tuple[EngineSpec, ...]:
-    """Engines of other packages."""
-    return tuple(point.load() for point in entry_points(group=ENTRY_POINTS))
+    """Engines of other packages. One that cannot be loaded is left out; the log says why."""
+    specs: list[EngineSpec] = []
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            specs.append(point.load())
+        except Exception:
+            logger.exception("the plug-in %s (%s) cannot be loaded", point.name, point.value)
+    return tuple(specs)
 
 
 def choose(stage: Stage, wish: Wish, facts: Facts, specs: Sequence[EngineSpec]) -> Choice:

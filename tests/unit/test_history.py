@@ -2,6 +2,8 @@
 
 import itertools
 
+import weakref
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,3 +69,15 @@ def test_trimming_keeps_the_beginning_stable_for_some_turns() -> None:
         firsts.append(history.prompt("", "now", 200)[0].content)
     changes = sum(one != other for one, other in itertools.pairwise(firsts))
     assert changes <= 10
+
+
+def test_what_no_prompt_will_hold_again_is_let_go() -> None:
+    history = History(lambda text: len(text.split()))
+    first = PastTurn("word " * 50, "word " * 50)
+    watched = weakref.ref(first)
+    history.add(first)
+    del first
+    for _ in range(3):
+        history.add(PastTurn("word " * 50, "word " * 50))
+    history.prompt("", "hello", 300)
+    assert watched() is None

@@ -43,7 +43,6 @@ class History:
     def __init__(self, count_tokens: Callable[[str], int]) -> None:
         self._count_tokens = count_tokens
         self._turns: list[tuple[PastTurn, int]] = []
-        self._first = 0
 
     def add(self, turn: PastTurn) -> None:
         """Append a finished exchange. One in which nothing was said leaves no trace."""
@@ -61,16 +60,15 @@ class History:
         if left < 0:
             raise BadMessage("That is more text than the language model can read at once. Say it in smaller parts.")
         self._shrink(left)
-        past = [line for turn, _ in self._turns[self._first :] for line in _lines(turn)]
+        past = [line for turn, _ in self._turns for line in _lines(turn)]
         return _merge([*frame, *past, asked])
 
     def _shrink(self, room_tokens: int) -> None:
-        used = sum(cost for _, cost in self._turns[self._first :])
+        used = sum(cost for _, cost in self._turns)
         if used <= room_tokens:
             return
-        while self._first < len(self._turns) and used > room_tokens * SHRINK_TO:
-            used -= self._turns[self._first][1]
-            self._first += 1
+        while self._turns and used > room_tokens * SHRINK_TO:
+            used -= self._turns.pop(0)[1]
 
     def _cost(self, line: Line) -> int:
         return self._count_tokens(line.content) + MESSAGE_OVERHEAD_TOKENS

@@ -1,7 +1,6 @@
 """What the language model is told."""
 
 import itertools
-
 import weakref
 
 import pytest

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avatar.conversation.ears import Ears, Utterance
+from avatar.conversation.ears import FRAMES_AT_ONCE, Ears, Utterance
 from avatar.core.audio import Pcm, ms_to_samples
 from avatar.core.errors import BufferLimit
 from avatar.core.turns import Action, BeginTurn, CommitTurn, TurnPolicy
 from tests.fakes.end_of_turn import FakeEndOfTurn
 from tests.fakes.stt import FakeSpeechToText
-from tests.fakes.vad import FakeVoiceActivity
+from tests.fakes.vad import FakeVoiceActivity, FakeVoiceStream
 from tests.unit.conversation import tone
 from tests.virtual_clock import VirtualClockLoop
 
@@ -66,3 +66,25 @@ def test_the_utterance_begins_before_the_first_sound() -> None:
 def test_a_flood_is_refused() -> None:
     with pytest.raises(BufferLimit, match="real time"):
         run([AUDIO, np.tile(AUDIO, 10)], verdict_s=0.4)
+
+
+async def test_a_large_chunk_leaves_the_loop_free_and_loses_nothing() -> None:
+    class Counting(FakeVoiceStream):
+        def probability(self, frame: Pcm) -> float:
+            frames.append(frame.size)
+            return super().probability(frame)
+
+    class Vad(FakeVoiceActivity):
+        def open(self) -> FakeVoiceStream:
+            return Counting()
+
+    frames: list[int] = []
+    actions: list[Action] = []
+    stt = FakeSpeechToText()
+    ears = Ears(Vad(), FakeEndOfTurn(0.1), lambda: Utterance(stt, None, 5), TurnPolicy(), 16_000, actions.append)
+    ears.hear(np.tile(AUDIO, 5))
+    assert len(frames) <= FRAMES_AT_ONCE
+    await asyncio.sleep(1)
+    assert len(frames) == 5 * AUDIO.size // 512
+    assert len([action for action in actions if isinstance(action, BeginTurn)]) >= 5
+    await ears.aclose()

@@ -35,8 +35,10 @@ PREROLL_MS = 300
 """Audio kept from before the first voiced frame: voice activity notices soft consonants late."""
 VERDICT_TIMEOUT_S = 0.5
 """End-of-turn detection that takes longer is worth nothing: by then the ceiling is near."""
-MAX_HELD_FRAMES = 300
-"""Frames that may wait for a verdict: ten seconds, twenty times what a client in real time can send."""
+FRAMES_AT_ONCE = 8
+"""Frames judged before the event loop gets its turn: half a millisecond of voice activity."""
+MAX_HELD_FRAMES = 1200
+"""Frames that may wait, for a verdict or for their turn: 38 s, more than one message of 1 MiB holds at 16 kHz."""
 
 
 class Utterance:
@@ -91,7 +93,7 @@ class Ears:
         preroll_ms = PREROLL_MS + policy.min_speech_ms + policy.barge_in_ms
         self._preroll: deque[Pcm] = deque(maxlen=max(1, int(preroll_ms / self._frame_ms)))
         self._heard_frames = 0
-        self._held: list[Pcm] = []
+        self._held: deque[Pcm] = deque()
         self._asking = False
         self._verdict: asyncio.Task[None] | None = None
         self._carried = silence(0)
@@ -99,13 +101,12 @@ class Ears:
 
     def hear(self, pcm: Pcm) -> None:
         """Take the next audio (mono, at this microphone's rate). Raises `BufferLimit` when it floods in."""
-        for frame in self._framer.push(self._resampler.push(pcm)):
-            if not self._asking:
-                self._frame(frame)
-            elif len(self._held) < MAX_HELD_FRAMES:
-                self._held.append(frame)
-            else:
-                raise BufferLimit("Audio comes in much faster than real time. Send it as it is recorded.")
+        frames = list(self._framer.push(self._resampler.push(pcm)))
+        room = MAX_HELD_FRAMES - len(self._held)
+        self._held.extend(frames[:room])
+        self._catch_up()
+        if len(frames) > room:
+            raise BufferLimit("Audio comes in much faster than real time. Send it as it is recorded.")
 
     def tell(self, event: Event) -> None:
         """What the machine must know of the reply."""
@@ -144,6 +145,14 @@ class Ears:
             await asyncio.wait([self._verdict])
         if utterance is not None:
             await utterance.aclose()
+
+    def _catch_up(self) -> None:
+        """Judge what is held, unless a verdict comes first; leave the loop to others now and then."""
+        for _ in range(FRAMES_AT_ONCE):
+            if self._asking or not self._held:
+                return
+            self._frame(self._held.popleft())
+        asyncio.get_running_loop().call_soon(self._catch_up)
 
     def _frame(self, frame: Pcm) -> None:
         start_ms = self._heard_frames * self._frame_ms
@@ -186,9 +195,4 @@ class Ears:
             logger.warning("end-of-turn detection gave no answer: %s", error)
         self._asking = False
         self.tell(EndVerdict(probability))
-        held, self._held = self._held, []
-        for frame in held:
-            if self._asking:
-                self._held.append(frame)
-            else:
-                self._frame(frame)
+        self._catch_up()

@@ -34,11 +34,13 @@ async def listen(chunks: list[Pcm], verdict_s: float) -> tuple[list[Action], lis
 
     end = FakeEndOfTurn(lambda pcm: 0.9 if pcm.size > 30_000 else 0.1, verdict_s)
     ears = Ears(FakeVoiceActivity(), end, lambda: Utterance(stt, None, 5), TurnPolicy(), 16_000, act)
-    for chunk in chunks:
-        ears.hear(chunk)
-        await asyncio.sleep(chunk.size / 16_000)
-    await asyncio.sleep(1)
-    await ears.aclose()
+    try:
+        for chunk in chunks:
+            ears.hear(chunk)
+            await asyncio.sleep(chunk.size / 16_000)
+        await asyncio.sleep(1)
+    finally:
+        await ears.aclose()
     return actions, lengths
 
 

@@ -90,3 +90,17 @@ async def test_a_large_chunk_leaves_the_loop_free_and_loses_nothing() -> None:
     assert len(frames) == 5 * AUDIO.size // 512
     assert len([action for action in actions if isinstance(action, BeginTurn)]) >= 5
     await ears.aclose()
+
+
+async def test_looking_at_an_utterance_copies_nothing_and_what_was_seen_stays() -> None:
+    stt = FakeSpeechToText()
+    utterance = Utterance(stt, None, 5)
+    seen: list[Pcm] = []
+    for number in range(100):
+        utterance.accept(np.full(5_000, number, dtype=np.float32))
+        seen.append(utterance.pcm)
+    assert np.shares_memory(utterance.pcm, utterance.pcm)
+    for number, pcm in enumerate(seen):
+        assert pcm.size == 5_000 * (number + 1)
+        assert np.array_equal(pcm[::5_000], np.arange(number + 1))
+    await utterance.aclose()

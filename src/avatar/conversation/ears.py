@@ -35,6 +35,8 @@ PREROLL_MS = 300
 """Audio kept from before the first voiced frame: voice activity notices soft consonants late."""
 VERDICT_TIMEOUT_S = 0.5
 """End-of-turn detection that takes longer is worth nothing: by then the ceiling is near."""
+FIRST_ROOM_SAMPLES = 8 * INPUT_RATE_HZ
+"""Most utterances are shorter; the room doubles when one is not."""
 FRAMES_AT_ONCE = 8
 """Frames judged before the event loop gets its turn: half a millisecond of voice activity."""
 MAX_HELD_FRAMES = 1200
@@ -47,17 +49,22 @@ class Utterance:
     def __init__(self, stt: SpeechToText, language: str | None, timeout_s: float) -> None:
         self._stream = stt.open(language)
         self._timeout_s = timeout_s
-        self._parts: list[Pcm] = []
+        self._room = silence(FIRST_ROOM_SAMPLES)
+        self._samples = 0
 
     def accept(self, pcm: Pcm) -> None:
         """More of it (16 kHz)."""
-        self._parts.append(pcm)
+        end = self._samples + pcm.size
+        if end > self._room.size:
+            self._room = np.concatenate([self._room, silence(max(end, self._room.size))])
+        self._room[self._samples : end] = pcm
+        self._samples = end
         self._stream.accept(pcm)
 
     @property
     def pcm(self) -> Pcm:
-        """All of it so far."""
-        return np.concatenate([silence(0), *self._parts])
+        """All of it so far; no copy, and what comes later leaves it as it is."""
+        return self._room[: self._samples]
 
     async def listen(self) -> Said:
         """What was said so far. May be asked again when there is more."""

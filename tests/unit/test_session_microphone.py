@@ -59,3 +59,11 @@ async def test_speech_without_end_does_not_grow_without_end() -> None:
         "BUFFER_LIMIT"
     }
     assert client.done[-1].status == "completed"
+
+
+async def test_sound_that_looks_like_the_head_of_a_file_is_sound() -> None:
+    async with talking() as client:
+        await client.speak(1)
+        client.session.audio(b"ID3\x40" * 160)  # 16-bit samples that happen to spell it
+        await client.rest(3)
+    assert len(client.done) == 1

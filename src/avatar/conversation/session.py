@@ -117,7 +117,8 @@ class LiveSession:
     def audio(self, chunk: bytes) -> None:
         """Audio in the declared format. Raises `BadAudio`, `BufferLimit`."""
         if self._ears is not None:
-            check_is_raw(chunk)
+            if self._ears.ms_since(0) == 0:  # a file shows at its head; sound may look like one anywhere
+                check_is_raw(chunk)
             self._ears.hear(pcm16_to_float(chunk))
             return
         self._interrupt_live()

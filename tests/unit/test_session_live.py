@@ -244,6 +244,27 @@ async def test_forgetting_audio_forgets_the_turn() -> None:
     assert client.of(TranscriptReady) == []
 
 
+@pytest.mark.parametrize("verdict", [0.9, 0.1])
+async def test_a_microphone_that_falls_silent_on_the_wire_ends_the_turn(verdict: float) -> None:
+    fakes = Fakes()
+    fakes.end_of_turn = FakeEndOfTurn(verdict)
+    async with talking(fakes) as client:
+        await client.speak(1)
+        await asyncio.sleep(6)
+    assert [turn.status for turn in client.done] == ["completed"]
+
+
+async def test_a_short_stall_of_the_network_does_not_end_the_turn() -> None:
+    fakes = Fakes()
+    fakes.end_of_turn = FakeEndOfTurn(0.1)
+    async with talking(fakes) as client:
+        await client.speak(1)
+        await asyncio.sleep(1)
+        await client.speak(1)
+        await client.rest(5)
+    assert len(client.done) == 1
+
+
 async def test_changes_hold_for_the_next_turn() -> None:
     fakes = Fakes()
     async with talking(fakes) as client:

@@ -42,6 +42,10 @@ FRAMES_AT_ONCE = 8
 MAX_HELD_FRAMES = 1200
 """Frames that may wait, for a verdict or for their turn: 38 s, more than one message of 1 MiB holds at 16 kHz."""
 
+STALL_S = 1.5
+"""A microphone that is silent on the wire for this long in the middle of a turn is muted or cut off. Networks stall for
+less, as a rule; what comes after a longer stall begins a new turn."""
+
 
 class Utterance:
     """The user's speech of one turn, as audio and in the transcriber."""
@@ -94,6 +98,7 @@ class Ears:
         self._act = act
         self._turns = TurnTaking(policy)
         self._voice = vad.open()
+        self._frame_samples = vad.frame_samples
         self._framer = Framer(vad.frame_samples)
         self._resampler = Resampler(rate_hz, INPUT_RATE_HZ)
         self._frame_ms = samples_to_ms(vad.frame_samples, INPUT_RATE_HZ)
@@ -104,10 +109,14 @@ class Ears:
         self._asking = False
         self._verdict: asyncio.Task[None] | None = None
         self._carried = silence(0)
+        self._loop = asyncio.get_running_loop()
+        self._last_audio_s = 0.0
+        self._stall_check: asyncio.TimerHandle | None = None
         self.utterance: Utterance | None = None
 
     def hear(self, pcm: Pcm) -> None:
         """Take the next audio (mono, at this microphone's rate). Raises `BufferLimit` when it floods in."""
+        self._last_audio_s = self._loop.time()
         frames = list(self._framer.push(self._resampler.push(pcm)))
         room = MAX_HELD_FRAMES - len(self._held)
         self._held.extend(frames[:room])
@@ -137,6 +146,8 @@ class Ears:
         """Forget the turn in progress, but neither the time nor the reply: its utterance, for the caller to close."""
         if self._verdict is not None:
             self._verdict.cancel()
+        if self._stall_check is not None:
+            self._stall_check.cancel()
         self._asking = False
         self._heard_frames += len(self._held)
         self._held.clear()
@@ -159,7 +170,7 @@ class Ears:
             if self._asking or not self._held:
                 return
             self._frame(self._held.popleft())
-        asyncio.get_running_loop().call_soon(self._catch_up)
+        self._loop.call_soon(self._catch_up)
 
     def _frame(self, frame: Pcm) -> None:
         start_ms = self._heard_frames * self._frame_ms
@@ -190,6 +201,23 @@ class Ears:
         since_ms = self._heard_frames * self._frame_ms - at_ms + PREROLL_MS
         self.utterance.accept(buffered[-ms_to_samples(since_ms, INPUT_RATE_HZ) :])
         self._preroll.clear()
+        self._watch_for_stall(STALL_S)
+
+    def _watch_for_stall(self, wait_s: float) -> None:
+        if self._stall_check is not None:
+            self._stall_check.cancel()
+        self._stall_check = self._loop.call_later(wait_s, self._check_stall)
+
+    def _check_stall(self) -> None:
+        """No turn waits for a microphone that sends nothing: its silence is put in for it."""
+        if self.utterance is None:
+            return
+        left_s = self._last_audio_s + STALL_S - self._loop.time()
+        if left_s <= 0:
+            frames = int(self._turns.policy.ceiling_ms / self._frame_ms) + 1
+            self._held.extend([silence(self._frame_samples)] * frames)
+            self._catch_up()
+        self._watch_for_stall(left_s if left_s > 0 else STALL_S)
 
     async def _ask_end(self) -> None:
         """Frames that come meanwhile are held, so that the answer falls at the same place in any run."""

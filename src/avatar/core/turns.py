@@ -122,7 +122,7 @@ class TurnTaking:
     """One microphone's turns."""
 
     def __init__(self, policy: TurnPolicy) -> None:
-        self._policy = policy
+        self.policy = policy
         self.phase = Phase.QUIET
         self._reply_live = False
         self._forget()
@@ -142,7 +142,7 @@ class TurnTaking:
             case Frame():
                 return self._frame(event)
             case EndVerdict(probability):
-                over = probability is not None and probability >= self._policy.end_threshold
+                over = probability is not None and probability >= self.policy.end_threshold
                 return self._commit(self._now_ms) if over and self.phase is Phase.PAUSED else []
             case AudioCleared():
                 self._forget()
@@ -165,7 +165,7 @@ class TurnTaking:
                 return self._paused(frame)
 
     def _quiet(self, frame: Frame) -> list[Action]:
-        if frame.probability < self._policy.speech_threshold:
+        if frame.probability < self.policy.speech_threshold:
             return []
         self.phase = Phase.ONSET
         self._start_ms = frame.start_ms
@@ -173,13 +173,13 @@ class TurnTaking:
         return self._onset(frame)
 
     def _onset(self, frame: Frame) -> list[Action]:
-        if frame.probability >= self._policy.speech_threshold:
+        if frame.probability >= self.policy.speech_threshold:
             self._voiced_ms += frame.end_ms - frame.start_ms
             self._last_voice_ms = frame.end_ms
         elif frame.end_ms - self._last_voice_ms > ONSET_GAP_MS:
             self.phase = Phase.QUIET
             return []
-        needed_ms = self._policy.barge_in_ms if self._reply_live else self._policy.min_speech_ms
+        needed_ms = self.policy.barge_in_ms if self._reply_live else self.policy.min_speech_ms
         if self._voiced_ms < needed_ms:
             return []
         self.phase = Phase.SPEAKING
@@ -187,32 +187,32 @@ class TurnTaking:
         return [InterruptReply(), *began] if self._reply_live else began
 
     def _speaking(self, frame: Frame) -> list[Action]:
-        if frame.probability >= self._policy.speech_threshold - HYSTERESIS:
+        if frame.probability >= self.policy.speech_threshold - HYSTERESIS:
             self._last_voice_ms = frame.end_ms
-        if frame.end_ms - self._start_ms >= self._policy.max_turn_ms:
+        if frame.end_ms - self._start_ms >= self.policy.max_turn_ms:
             return self._commit(frame.end_ms)
-        if frame.end_ms - self._last_voice_ms < self._policy.eager_ms:
+        if frame.end_ms - self._last_voice_ms < self.policy.eager_ms:
             return []
         self.phase = Phase.PAUSED
         self._voiced_ms = 0.0
         self._asked = False
-        if self._tries >= self._policy.eager_tries:
+        if self._tries >= self.policy.eager_tries:
             return []
         self._tries += 1
         self._prepared = True
         return [PrepareReply()]
 
     def _paused(self, frame: Frame) -> list[Action]:
-        if frame.probability >= self._policy.speech_threshold:
+        if frame.probability >= self.policy.speech_threshold:
             self._voiced_ms += frame.end_ms - frame.start_ms
             if self._voiced_ms >= RESUME_MS:
                 return self._resume(frame)
         else:
             self._voiced_ms = 0.0
         silence_ms = frame.end_ms - self._last_voice_ms
-        if silence_ms >= self._policy.ceiling_ms:
+        if silence_ms >= self.policy.ceiling_ms:
             return self._commit(frame.end_ms)
-        if silence_ms >= self._policy.silence_ms and not self._asked:
+        if silence_ms >= self.policy.silence_ms and not self._asked:
             self._asked = True
             return [AskEnd()]
         return []

@@ -17,7 +17,8 @@ from tests.speech import beckett, spoken, words
 
 pytestmark = pytest.mark.weights
 
-QUIET = silence(INPUT_RATE_HZ)
+QUIET = silence(2 * INPUT_RATE_HZ)
+"""Longer than the longest wait for the end of a turn: a microphone goes on when its user is silent."""
 
 
 @pytest_asyncio.fixture

@@ -189,6 +189,7 @@ class TestSound:
     async def test_replay_sounds_again_and_tells_the_server_nothing(self, page: Page, talk: Connection) -> None:
         await reply(talk, "t1", "Paris.", 0.6)
         await talk.done("t1", "completed", "Paris.")
+        await until(lambda: talk.of("playback") and talk.of("playback")[-1]["played_ms"] >= 599)
         await status(page, "Listening")
         reports = len(talk.of("playback"))
         await page.evaluate("document.documentElement.dataset.playedMs = '0'")

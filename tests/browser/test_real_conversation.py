@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -25,7 +25,11 @@ pytestmark = [pytest.mark.browser, pytest.mark.weights, pytest.mark.timeout(240)
 
 START_S = 120
 ANSWER_MS = 60_000
+TRIES = 3
 QUESTION = "What is the capital of France?"
+ACCENT = "en-gb-scotland"
+"""Of espeak-ng's accents the one in which Moonshine tiny got `QUESTION` right however it was cut and scaled (24 of 24;
+with en-us 19: "…the capital and friends")."""
 LEAD_S = 2.0
 """Silence before the first word: the page must be listening by then."""
 
@@ -61,7 +65,9 @@ async def microphone(path: Path, *script: str | float) -> Path:
     pieces: list[Pcm] = []
     for part in script:
         pieces.append(
-            await spoken(part) if isinstance(part, str) else np.zeros(round(part * INPUT_RATE_HZ), np.float32)
+            await spoken(part, language=ACCENT)
+            if isinstance(part, str)
+            else np.zeros(round(part * INPUT_RATE_HZ), np.float32)
         )
     pcm = resample(np.concatenate(pieces), INPUT_RATE_HZ, RATE_HZ)
     noise = np.random.default_rng(0).normal(0, 0.0005, pcm.size)
@@ -85,10 +91,18 @@ async def heard(page: Page) -> tuple[str, float, float]:
     return data["playedTurn"], float(data["playedMs"]), float(data["playedPeak"])
 
 
-async def expect_paris(page: Page, turn: int) -> None:
-    """The turn asks for France's capital, gets it, and it sounds."""
+async def understood(page: Page, turn: int, words: str) -> bool:
+    """What was recognised of a turn, once it is final, has these words in it."""
+    said = page.locator(".turn").nth(turn).locator(".said[data-final=true]")
+    await expect(said).to_be_visible(timeout=ANSWER_MS)
+    return words in (await said.inner_text()).lower()
+
+
+async def answered(page: Page, turn: int) -> bool:
+    """The turn asks for France's capital, gets it, and it sounds; False when the question was misheard."""
     view = page.locator(".turn").nth(turn)
-    await expect(view.locator(".said")).to_contain_text(re.compile("capital of france", re.I), timeout=ANSWER_MS)
+    if not await understood(page, turn, "capital of france"):
+        return False
     await expect(view.locator(".reply")).to_contain_text("Paris", timeout=ANSWER_MS)
     await expect(view).to_have_attribute("data-state", "completed", timeout=ANSWER_MS)
     await expect(view.locator(".latency")).to_have_text(re.compile(r"^\d+ ms$"))
@@ -96,19 +110,30 @@ async def expect_paris(page: Page, turn: int) -> None:
     assert turn_id == await view.get_attribute("data-turn")
     assert played_ms > 500
     assert peak > 0.05
+    await expect(page.get_by_role("alert")).to_have_count(0)
+    return True
+
+
+async def converse(address: str, said: Path, talk: Callable[[Page], Awaitable[bool]]) -> None:
+    """Have the conversation, and again when `talk` says that it was misheard: the recogniser is the smallest there is,
+    the speaker a machine, and this is no test of either."""
+    for _ in range(TRIES):
+        async with visit(address, said) as page:
+            if await talk(page):
+                return
+    pytest.fail(f"Misheard {TRIES} times in a row.")
 
 
 async def test_hands_free_question_is_answered_aloud(address: str, tmp_path: Path) -> None:
-    said = await microphone(tmp_path / "said.wav", LEAD_S, QUESTION, 60.0)
-    async with visit(address, said) as page:
+    async def talk(page: Page) -> bool:
         await page.get_by_role("button", name="Start talking").click()
-        await expect_paris(page, 0)
-        await expect(page.get_by_role("alert")).to_have_count(0)
+        return await answered(page, 0)
+
+    await converse(address, await microphone(tmp_path / "said.wav", LEAD_S, QUESTION, 60.0), talk)
 
 
 async def test_push_to_talk_question_is_answered_aloud(address: str, tmp_path: Path) -> None:
-    said = await microphone(tmp_path / "said.wav", LEAD_S, QUESTION, 60.0)
-    async with visit(address, said) as page:
+    async def talk(page: Page) -> bool:
         await page.get_by_role("radio", name="Hold to talk").check()
         await page.get_by_role("button", name="Start talking").click()
         await expect(page.get_by_role("button", name="Hold to talk")).to_be_enabled()
@@ -116,14 +141,19 @@ async def test_push_to_talk_question_is_answered_aloud(address: str, tmp_path: P
         await page.mouse.down()
         await asyncio.sleep(LEAD_S + 2.5)
         await page.mouse.up()
-        await expect_paris(page, 0)
+        return await answered(page, 0)
+
+    await converse(address, await microphone(tmp_path / "said.wav", LEAD_S, QUESTION, 60.0), talk)
 
 
 async def test_second_question_interrupts_the_reply_to_the_first(address: str, tmp_path: Path) -> None:
-    said = await microphone(tmp_path / "said.wav", LEAD_S, "Tell me a long story about a dragon.", 6.0, QUESTION, 60.0)
-    async with visit(address, said) as page:
+    async def talk(page: Page) -> bool:
         await page.get_by_role("button", name="Start talking").click()
-        story = page.locator(".turn").nth(0)
-        await expect(story.locator(".said")).to_contain_text(re.compile("story", re.I), timeout=ANSWER_MS)
-        await expect(story).to_have_attribute("data-state", "interrupted", timeout=ANSWER_MS)
-        await expect_paris(page, 1)
+        if not await understood(page, 0, "long story"):
+            return False
+        first = page.locator(".turn").nth(0)
+        await expect(first).to_have_attribute("data-state", "interrupted", timeout=ANSWER_MS)
+        return await answered(page, 1)
+
+    said = await microphone(tmp_path / "said.wav", LEAD_S, "Tell me a long story.", 3.5, QUESTION, 60.0)
+    await converse(address, said, talk)

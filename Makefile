@@ -48,6 +48,7 @@ static:
 	$(call phase,format,$(BIN)/ruff format --check --quiet .)
 	$(call phase,lint,$(BIN)/ruff check --quiet .)
 	$(call phase,types,$(BIN)/mypy --explicit-package-bases src tests scripts run_server.py run_dev.py)
+	$(call phase,generated files,$(BIN)/python scripts/wire_types.py --check && $(BIN)/python scripts/docs.py --check)
 	$(call phase,import layers,$(BIN)/lint-imports --no-logo)
 	$(call phase,UI lint and types,$(NPM) run lint)
 	$(call phase,UI unit tests,$(NPM) test)

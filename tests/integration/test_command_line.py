@@ -105,6 +105,6 @@ def test_a_server_gets_ready_and_stops_cleanly(tmp_path: Path, models_dir: Path)
             assert time.monotonic() < deadline
             time.sleep(0.1)
         with urllib.request.urlopen(url, timeout=5) as page:
-            assert "default-src 'self'" in page.headers["Content-Security-Policy"]
+            assert "default-src 'none'" in page.headers["Content-Security-Policy"]
         process.send_signal(signal.SIGINT)
         assert process.wait(15) == 0

@@ -12,6 +12,7 @@ from avatar.choosing import Choosing, survey
 from avatar.core.errors import SetupError
 from avatar.settings import ServerSettings, Settings
 
+BACKLOG = 128
 GRACE_S = 5
 """How long open conversations may take to end when the server is told to stop."""
 
@@ -59,6 +60,7 @@ def _bind(server: ServerSettings) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((server.host, server.port))
+        listening.listen(BACKLOG)  # who is quick waits for uvicorn instead of being refused
     except OSError as error:
         listening.close()
         raise SetupError(

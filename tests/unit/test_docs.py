@@ -15,7 +15,6 @@ import pytest
 from pydantic import TypeAdapter
 from scripts import docs
 
-from avatar.core import errors
 from avatar.core.errors import AvatarError, SetupError
 from avatar.core.turns import Action, Phase
 from avatar.media.opus import encode_ogg_opus
@@ -91,11 +90,6 @@ def test_every_error_code_is_documented_with_its_status(error: type[AvatarError]
     assert row is not None
     assert str(error.http_status) in row[1].split(", ")
     assert error.fatal <= ("fatal" in row[2].lower())
-
-
-def test_the_tree_drawn_in_the_source_is_the_tree() -> None:
-    drawn = set(re.findall(r"[├└]── (\w+)", errors.__doc__ or ""))
-    assert drawn == {error.__name__ for error in tree(AvatarError)} - {"AvatarError"} | {"SetupError"}
 
 
 def test_every_state_and_action_of_turn_taking_is_in_its_table() -> None:

@@ -4,7 +4,7 @@ Knows the store's records, not its tables; nothing of sockets or engines.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Protocol
 
@@ -54,9 +54,13 @@ class ConversationLog:
     async def load(self) -> None:
         """Go on with a saved conversation. Raises `NotFound`."""
         await self._store.conversation(self.conversation_id)
-        for turn in await self._store.recent_turns(self.conversation_id, MAX_LOADED_TURNS):
-            self.history.add(PastTurn(turn.user_text, turn.heard_text, turn.status == "interrupted"))
+        turns = await self._store.recent_turns(self.conversation_id, MAX_LOADED_TURNS)
+        await asyncio.to_thread(self._recall, turns)  # counting the tokens of so many takes milliseconds
         self._exists = True
+
+    def _recall(self, turns: Sequence[Turn]) -> None:
+        for turn in turns:
+            self.history.add(PastTurn(turn.user_text, turn.heard_text, turn.status != "completed"))
 
     def remember(self, outcome: Outcome) -> None:
         """From now on the model knows of this turn: of its reply, as much as was heard."""

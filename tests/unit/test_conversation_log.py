@@ -1,0 +1,55 @@
+"""Going on with a saved conversation."""
+
+import threading
+from datetime import UTC, datetime
+
+from avatar.conversation.log import ConversationLog
+from avatar.store import Conversation, Turn, new_id
+from tests.unit.conversation import ListStore
+
+ID = new_id("conv")
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def turn(position: int) -> Turn:
+    return Turn(
+        id=new_id("turn"),
+        conversation_id=ID,
+        position=position,
+        created_at=NOW,
+        input_kind="text",
+        status="completed",
+        user_text=f"question {position}",
+        user_language=None,
+        generated_text=f"answer {position}",
+        heard_text=f"answer {position}",
+        error_code=None,
+        timings={},
+        engines={},
+        has_user_audio=False,
+        has_reply_audio=False,
+    )
+
+
+class Saved(ListStore):
+    async def conversation(self, conversation_id: str) -> Conversation:
+        return Conversation(conversation_id, NOW, NOW, None, "", None)
+
+    async def recent_turns(self, conversation_id: str, limit: int) -> list[Turn]:
+        return [turn(position) for position in range(limit)]
+
+
+async def test_a_long_conversation_is_counted_off_the_loop() -> None:
+    threads: set[int] = set()
+
+    def count(text: str) -> int:
+        threads.add(threading.get_ident())
+        return len(text.split())
+
+    log = ConversationLog(Saved(), ID, count, {})
+    await log.load()
+    assert threads
+    assert threading.get_ident() not in threads
+    lines = log.history.prompt("", "next", 10_000)
+    assert [line.content for line in lines[:2]] == ["question 0", "answer 0"]
+    assert len(lines) == 401

@@ -11,7 +11,7 @@ ID = new_id("conv")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def turn(position: int) -> Turn:
+def turn(position: int, error_code: str | None = None) -> Turn:
     return Turn(
         id=new_id("turn"),
         conversation_id=ID,
@@ -23,7 +23,7 @@ def turn(position: int) -> Turn:
         user_language=None,
         generated_text=f"answer {position}",
         heard_text=f"answer {position}",
-        error_code=None,
+        error_code=error_code,
         timings={},
         engines={},
         has_user_audio=False,
@@ -53,3 +53,14 @@ async def test_a_long_conversation_is_counted_off_the_loop() -> None:
     lines = log.history.prompt("", "next", 10_000)
     assert [line.content for line in lines[:2]] == ["question 0", "answer 0"]
     assert len(lines) == 401
+
+
+async def test_a_turn_that_was_too_long_for_the_model_is_not_put_before_it_again() -> None:
+    class TooLong(Saved):
+        async def recent_turns(self, conversation_id: str, limit: int) -> list[Turn]:
+            return [turn(0), turn(1, "BAD_MESSAGE"), turn(2, "ENGINE_FAILED")]
+
+    log = ConversationLog(TooLong(), ID, lambda text: len(text.split()), {})
+    await log.load()
+    said = [line.content for line in log.history.prompt("", "next", 1000) if line.role == "user"]
+    assert said == ["question 0", "question 2", "next"]

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from avatar.conversation.reply import Outcome
 from avatar.core.audio import INPUT_RATE_HZ
+from avatar.core.errors import BadMessage
 from avatar.core.events import TurnMetrics
 from avatar.core.history import History, PastTurn
 from avatar.store.records import Conversation, InputKind, Turn, TurnRecord
@@ -60,7 +61,8 @@ class ConversationLog:
 
     def _recall(self, turns: Sequence[Turn]) -> None:
         for turn in turns:
-            self.history.add(PastTurn(turn.user_text, turn.heard_text, turn.status != "completed"))
+            if turn.error_code != BadMessage.code:  # more than the model can read, then as now
+                self.history.add(PastTurn(turn.user_text, turn.heard_text, turn.status != "completed"))
 
     def remember(self, outcome: Outcome) -> None:
         """From now on the model knows of this turn: of its reply, as much as was heard."""

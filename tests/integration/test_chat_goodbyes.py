@@ -9,7 +9,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from avatar.core.audio import Pcm
+from tests.fakes.vad import FakeVoiceActivity, FakeVoiceStream
 from tests.integration.serving import fake_engines, serving, settings_for, settled
+from tests.unit.conversation import Fakes
 
 
 async def test_a_client_that_takes_nothing_is_dropped_in_time(tmp_path: Path) -> None:
@@ -47,4 +50,27 @@ async def test_a_client_that_leaves_while_it_waits_for_a_slot(tmp_path: Path, ca
                 assert second.ws._response.connection is not None
                 second.ws._response.connection.transport.abort()  # type: ignore[union-attr]
             await asyncio.sleep(0.6)
-    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("uvicorn")] == []
+
+
+async def test_a_session_that_breaks_says_so_and_is_gone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(FakeVoiceActivity):
+        def open(self) -> FakeVoiceStream:
+            return BrokenStream()
+
+    class BrokenStream(FakeVoiceStream):
+        def probability(self, frame: Pcm) -> float:
+            raise RuntimeError("secret")
+
+    async with serving(fake_engines(Fakes(vad=Broken())), settings_for(tmp_path)) as server, server.client() as client:
+        await client.start(mode="live")
+        await client.ws.send_bytes(bytes(3200))
+        error = await client.until("error")
+        assert (error["code"], error["fatal"]) == ("ENGINE_FAILED", True)
+        assert "secret" not in error["message"]
+        with pytest.raises(ConnectionError, match="1011"):
+            await client.until("never")
+        await settled(lambda: server.service.sessions.active == 0)
+    told = {record.name for record in caplog.records if record.levelno == logging.ERROR}
+    assert "avatar.server.chat" in told
+    assert "uvicorn.error" not in told

@@ -40,8 +40,11 @@ FIRST_MESSAGE_WAIT_S = 0.25
 """`session.start` is optional: a client that says nothing for this long gets a default session, ready to talk."""
 GOODBYE_S = 1.0
 """How long a client's slot is kept for it to take the closing frame."""
-CLOSE_TRY_AGAIN_LATER = 1013  # RFC 6455's registry, "Try Again Later"
+# RFC 6455 and its registry
+CLOSE_NORMAL = 1000
 CLOSE_POLICY = 1008
+CLOSE_INTERNAL_ERROR = 1011
+CLOSE_TRY_AGAIN_LATER = 1013
 
 
 def router(
@@ -97,23 +100,30 @@ class Chat:
         self._sending = asyncio.Lock()
 
     async def run(self) -> None:
-        """Until either side hangs up."""
+        """Until either side hangs up, or something breaks that should not."""
+        broken: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read())
                 tasks.create_task(self._write())
-        except* (WebSocketDisconnect, OutboxOverflow, TimeoutError, OSError) as ends:
+        except* (WebSocketDisconnect, OutboxOverflow, OSError) as ends:  # a time-out is an OSError
             logger.debug("session %s ended: %s", self._session_id, ends.exceptions)
+        except* Exception as errors:
+            logger.error("session %s broke", self._session_id, exc_info=errors)
+            broken = errors
         finally:
             if self._session is not None:
                 await self._session.aclose()
-            await self._hang_up()
+            await self._hang_up(broken)
 
-    async def _hang_up(self) -> None:
-        if self._socket.application_state is WebSocketState.CONNECTED:
-            with suppress(RuntimeError, OSError, WebSocketDisconnect):  # the client was faster, or takes nothing
-                async with asyncio.timeout(GOODBYE_S):
-                    await self._socket.close()
+    async def _hang_up(self, broken: BaseException | None) -> None:
+        if self._socket.application_state is not WebSocketState.CONNECTED:
+            return
+        with suppress(RuntimeError, OSError, WebSocketDisconnect):  # the client was faster, or takes nothing
+            async with asyncio.timeout(GOODBYE_S):
+                if broken is not None:
+                    await self._complain(broken, fatal=True)
+                await self._socket.close(CLOSE_NORMAL if broken is None else CLOSE_INTERNAL_ERROR)
 
     async def _read(self) -> None:
         frame = await self._first_frame()
@@ -216,10 +226,11 @@ class Chat:
         )
         return opened.session
 
-    async def _complain(self, error: AvatarError) -> None:
+    async def _complain(self, error: BaseException, *, fatal: bool = False) -> None:
         problem = describe(error)
+        fatal = fatal or problem.fatal
         await self._send(
-            wire.Error(session_id=self._session_id, code=problem.code, message=problem.message, fatal=problem.fatal)
+            wire.Error(session_id=self._session_id, code=problem.code, message=problem.message, fatal=fatal)
         )
 
     # --- server to client -----------------------------------------------------------------------

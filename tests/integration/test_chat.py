@@ -288,7 +288,10 @@ async def test_a_client_that_never_reads_is_dropped(server: Server, fakes: Fakes
         ws._response.connection.transport.abort()  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(("origin", "welcome"), [("http://evil.example", False), (None, True), ("ours", True)])
+@pytest.mark.parametrize(
+    ("origin", "welcome"),
+    [("http://evil.example", False), ("null", False), ("http://[", False), (None, True), ("ours", True)],
+)
 async def test_other_sites_are_kept_out(server: Server, origin: str | None, welcome: bool) -> None:
     headers = {} if origin is None else {"Origin": server.url if origin == "ours" else origin}
     if welcome:

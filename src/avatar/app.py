@@ -25,7 +25,7 @@ from avatar.core.errors import AvatarError, Overloaded, StoreError, describe
 from avatar.core.turns import TurnPolicy
 from avatar.engines.base import Sampling
 from avatar.media.decoder import DecoderPool
-from avatar.server import chat, conversations, pages, problems, wire
+from avatar.server import chat, conversations, hosts, pages, problems, wire
 from avatar.settings import Settings, load
 from avatar.store import Store
 
@@ -125,6 +125,8 @@ def assemble(service: Service) -> FastAPI:
     app = FastAPI(title="AVATAR", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     problems.install(app)
     server = service.settings.server
+    if hosts.is_this_machine(server.host):
+        app.add_middleware(hosts.OwnNames, origins=server.allowed_origins)
 
     @app.get("/healthz", include_in_schema=False)
     async def healthz() -> Response:

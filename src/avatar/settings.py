@@ -48,7 +48,7 @@ class ServerSettings(Section):
     max_message_bytes: int = Field(1 << 20, ge=1024, description="Largest WebSocket message taken from a client.")
     send_timeout_s: float = Field(10.0, gt=0, description="A client that reads nothing for this long is dropped.")
     allowed_origins: tuple[str, ...] = Field(
-        (), description="Web origins besides the server's own that may open `/ws/chat`, e.g. `https://home.example`."
+        (), description="Web origins besides the server's own that may talk to it, e.g. `https://home.example`."
     )
 
 

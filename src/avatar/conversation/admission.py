@@ -30,11 +30,6 @@ class SessionManager:
         self._slots = asyncio.Semaphore(max_sessions)
         self.active = 0
 
-    @property
-    def max_sessions(self) -> int:
-        """Slots in all."""
-        return self._max_sessions
-
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
         """Hold a slot for the body, however it ends.

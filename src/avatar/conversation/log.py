@@ -10,7 +10,7 @@ from typing import Protocol
 
 from avatar.conversation.reply import Outcome
 from avatar.core.audio import INPUT_RATE_HZ
-from avatar.core.errors import BadMessage
+from avatar.core.errors import BadMessage, NotFound
 from avatar.core.events import TurnMetrics
 from avatar.core.history import History, PastTurn
 from avatar.store.records import Conversation, InputKind, Turn, TurnRecord
@@ -88,6 +88,12 @@ class ConversationLog:
         )
         async with self._order:
             if not self._exists:
-                await self._store.create_conversation(conversation_id=self.conversation_id, language=said.language)
+                await self._begin(said.language)
                 self._exists = True
             await self._store.save_turn(record)
+
+    async def _begin(self, language: str | None) -> None:
+        try:
+            await self._store.conversation(self.conversation_id)  # by another connection of the same client
+        except NotFound:
+            await self._store.create_conversation(conversation_id=self.conversation_id, language=language)

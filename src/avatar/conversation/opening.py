@@ -112,5 +112,9 @@ class House:
         engines = self.engines
         log = ConversationLog(self.store, wanted or new_id("conv"), engines.llm.count_tokens, engines.names())
         if wanted is not None:
-            await log.load()
+            try:
+                await log.load()
+            except NotFound:
+                if request.resume_token is None:
+                    raise  # with a token it is ours: nothing of it has been saved yet
         return log

@@ -20,7 +20,11 @@ async def test_a_connection_lost_before_the_first_turn_can_be_resumed(tmp_path: 
 
 
 async def test_both_ends_of_a_connection_that_was_thought_lost_may_save(tmp_path: Path) -> None:
-    async with serving(fake_engines(), settings_for(tmp_path)) as server, server.client() as old, server.client() as new:
+    async with (
+        serving(fake_engines(), settings_for(tmp_path)) as server,
+        server.client() as old,
+        server.client() as new,
+    ):
         ready = await old.start()
         await new.send("session.start", resume_token=ready["resume_token"])
         await new.until("session.ready", 3)

@@ -1,0 +1,126 @@
+"""Sessions in which everything goes wrong at once: engines fail and hang, clients stop reading, people do as they like.
+
+Times lie on a grid, so that things fall on the same instant as often as they can. What must hold, holds to the end.
+"""
+
+import asyncio
+import gc
+import random
+from typing import Any
+
+import pytest
+
+from avatar.conversation.reply import ReplyPolicy
+from avatar.conversation.session import SessionPolicy
+from avatar.core.errors import AvatarError, EngineFailed
+from avatar.core.events import ReplyAudioFrame, ReplyAudioStarted, ReplyDone, SessionEvent, TranscriptReady
+from avatar.core.turns import TurnPolicy
+from tests.fakes.end_of_turn import FakeEndOfTurn
+from tests.unit.conversation import Client, Fakes, recording, talking
+
+STEP_S = 0.05
+DEEDS = "speak speak rest rest say interrupt clear trouble stop_reading read report press release".split()
+ANSWERS = ["Short.", "", "😀", "It goes on, and on. " * 8, "None of it - stops at - a full stop " * 6]
+
+
+class Chaos:
+    """One talk, all of it decided by `seed`."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.complaints: list[dict[str, Any]] = []
+        self.live = self.dice.random() < 0.6
+        self.fakes = Fakes(end_of_turn=FakeEndOfTurn(lambda _: self.dice.choice([0.1, 0.9]), self.some(0, 2, 9, 14)))
+        self.trouble()
+
+    def some(self, *steps: int) -> float:
+        return self.dice.choice(steps) * STEP_S
+
+    def trouble(self) -> None:
+        """Change what the engines do, from here on."""
+        fakes, dice = self.fakes, self.dice
+        fakes.llm.replies, fakes.stt.text = dice.choice(ANSWERS), dice.choice(["hello", "hello", ""])
+        fakes.stt.delay_s, fakes.tts.delay_s = self.some(0, 1, 6, 30), self.some(0, 1, 4, 10)
+        fakes.llm.first_token_s, fakes.llm.token_s = self.some(0, 1, 20), self.some(0, 1, 4)
+        for engine in (fakes.stt, fakes.llm, fakes.tts):
+            engine.error = dice.choice([None] * 8 + [EngineFailed("broken"), RuntimeError("broken")])
+            engine.hang = dice.random() < 0.05
+
+    async def talk(self) -> Client:
+        loop, dice = asyncio.get_running_loop(), self.dice
+        loop.set_exception_handler(lambda _, context: self.complaints.append(context))
+        policy = SessionPolicy(
+            reply=ReplyPolicy(2.0, 1.0, dice.choice([0.1, 0.8, 5.0])),
+            turns=TurnPolicy(max_turn_ms=dice.choice([3_000, 60_000])),
+            stt_timeout_s=1.0,
+        )
+        async with talking(self.fakes, "live" if self.live else "push_to_talk", policy) as client:
+            client.chunk_ms = dice.choice([50, 100, 300])
+            for _ in range(dice.randint(1, 14)):
+                try:
+                    await self.do(dice.choice(DEEDS), client)
+                except AvatarError:
+                    pass  # as the codec would: said, and the session lives
+            if dice.random() < 0.5:
+                await self.wait(client, 12)
+            client.reading.set()
+        while client.outbox._control or client.outbox._media:
+            client.events.append((loop.time(), await client.outbox.get()))
+        return client
+
+    async def wait(self, client: Client, seconds: float) -> None:
+        await (client.rest(seconds) if self.live else asyncio.sleep(seconds))
+
+    async def do(self, deed: str, client: Client) -> None:
+        session, seconds = client.session, self.some(*range(1, 30))
+        match deed:
+            case "speak" if self.live:
+                await client.speak(seconds)
+            case "speak" | "rest":
+                await self.wait(client, seconds)
+            case "say":
+                session.say("typed words")
+            case "interrupt":
+                session.interrupt()
+            case "clear":
+                session.clear_audio()
+            case "trouble":
+                self.trouble()
+            case "stop_reading":
+                client.reading.clear()
+            case "read":
+                client.reading.set()
+            case "report":
+                for started in client.of(ReplyAudioStarted)[-1:]:
+                    session.played(getattr(started, "turn_id", ""), self.dice.uniform(0, 3000))
+            case "press" if not self.live:
+                session.audio(recording(seconds))
+            case "release":
+                session.end_audio()
+
+
+def check(events: list[SessionEvent]) -> set[str]:
+    """One reply at a time, nothing after its end, an end for each turn that was understood; the turns that ended."""
+    ended: set[str] = set()
+    speaking = ""
+    for event in events:
+        turn_id = getattr(event, "turn_id", None)
+        assert turn_id not in ended, event
+        if isinstance(event, ReplyDone):
+            ended.add(event.turn_id)
+        elif isinstance(event, ReplyAudioStarted):
+            speaking = event.turn_id
+        elif isinstance(event, ReplyAudioFrame):
+            assert event.turn_id == speaking
+    assert {event.turn_id for event in events if isinstance(event, TranscriptReady)} <= ended
+    return ended
+
+
+@pytest.mark.parametrize("seed", range(80))
+async def test_chaos(seed: int) -> None:
+    chaos = Chaos(seed)
+    client = await chaos.talk()
+    ended = check([event for _, event in client.events])
+    assert {record.id for record in client.store.saved} == ended
+    gc.collect()
+    assert chaos.complaints == []

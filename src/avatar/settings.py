@@ -8,16 +8,19 @@ from this file. Nothing else in the package reads the environment.
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from avatar.core.errors import SetupError
 
 ENV_PREFIX = "AVATAR_"
 _CHECKOUT = Path(__file__).resolve().parents[2]
+
+MIN_PROMPT_TOKENS = 200
+"""Instructions, one question, and the marks around them."""
 
 Profile = Literal["embedded", "cpu", "gpu"]
 
@@ -165,6 +168,16 @@ class Settings(BaseSettings):
     tts: TtsSettings = TtsSettings()
     models: ModelsSettings = ModelsSettings()
     media: MediaSettings = MediaSettings()
+
+    @model_validator(mode="after")
+    def _leave_room_for_the_question(self) -> Self:
+        room = self.llm.context_tokens - self.conversation.max_reply_tokens
+        if room < MIN_PROMPT_TOKENS:
+            raise ValueError(
+                f"llm.context_tokens must be at least {MIN_PROMPT_TOKENS} more than conversation.max_reply_tokens: "
+                f"an answer of that length leaves {max(room, 0)} tokens for everything that was said"
+            )
+        return self
 
     @classmethod
     def settings_customise_sources(

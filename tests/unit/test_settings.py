@@ -69,6 +69,11 @@ def test_the_models_folder_has_a_variable_of_its_own(monkeypatch: pytest.MonkeyP
     assert load().models_dir == tmp_path
 
 
+def test_an_answer_must_leave_room_for_the_question() -> None:
+    with pytest.raises(SetupError, match="context_tokens"):
+        load(overrides={"llm": {"context_tokens": 1024}, "conversation": {"max_reply_tokens": 1000}})
+
+
 def test_nothing_changes_after_start() -> None:
     settings = load()
     with pytest.raises(ValidationError):

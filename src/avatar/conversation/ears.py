@@ -227,7 +227,7 @@ class Ears:
                 asked = self._end_of_turn.probability(self.utterance.pcm)
                 probability = await within(VERDICT_TIMEOUT_S, asked, "end-of-turn detection")
         except AvatarError as error:  # the ceiling ends the turn instead
-            logger.warning("end-of-turn detection gave no answer: %s", error)
+            logger.warning("end-of-turn detection gave no answer in time (%s)", type(error).__name__)
         self._asking = False
         self.tell(EndVerdict(probability))
         self._catch_up()

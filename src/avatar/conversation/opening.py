@@ -42,9 +42,10 @@ class Opened:
 
 
 class ResumeTokens:
-    """Lets a client that lost its connection come back to its conversation, and nobody else.
+    """Lets a client that lost its connection come back to its conversation, also before that was first saved.
 
-    A token is the conversation's id signed with a secret of this server (HMAC-SHA-256, RFC 2104): nothing to store.
+    A token is the conversation's id signed with a secret of this server (HMAC-SHA-256, RFC 2104): nothing to store. It
+    keeps nobody out who knows an id; there are no owners yet.
     """
 
     def __init__(self, secret: bytes) -> None:

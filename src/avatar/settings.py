@@ -93,7 +93,14 @@ class TurnTakingSettings(Section):
     eager_ms: int = Field(128, ge=32, description="Silence after which a reply is prepared, unheard.")
     eager_tries: int = Field(3, ge=0, description="Replies prepared and dropped in one turn, at most; 0 prepares none.")
     silence_ms: int = Field(224, ge=64, description="Silence after which end-of-turn detection is asked.")
-    ceiling_ms: int = Field(1500, ge=200, description="Silence that ends the turn whatever end-of-turn detection says.")
+    ask_again_ms: int = Field(192, ge=32, description="Further silence after which it is asked again.")
+    ceiling_ms: int = Field(
+        1500,
+        ge=200,
+        description="Silence that ends the turn whatever is answered, until the speaker's pauses are known.",
+    )
+    ceiling_least_ms: int = Field(800, ge=200, description="The ceiling for people who never pause in a sentence.")
+    ceiling_most_ms: int = Field(3000, ge=200, description="The ceiling for people who pause long.")
     end_threshold: float = Field(0.5, gt=0, lt=1, description="End-of-turn probability that ends the turn.")
     barge_in_ms: int = Field(160, ge=32, description="Speech over the reply for this long interrupts it.")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,12 +67,21 @@ def test_a_finished_sentence_is_prepared_at_the_pause_and_committed_by_the_verdi
     assert mic.actions[-1] == CommitTurn(speech_end_ms=1280, at_ms=1280 + 224)
 
 
-def test_an_unfinished_sentence_waits_for_the_ceiling() -> None:
+def test_an_unfinished_sentence_is_asked_about_again_until_the_ceiling() -> None:
     mic = Microphone(verdict=0.1).speak(960).rest(2000)
-    assert mic.kinds == [BeginTurn, PrepareReply, AskEnd, CommitTurn]
+    asked = mic.kinds.count(AskEnd)
+    assert mic.kinds == [BeginTurn, PrepareReply, *[AskEnd] * asked, CommitTurn]
+    assert asked == 1 + int((POLICY.ceiling_ms - POLICY.silence_ms) / POLICY.ask_again_ms)
     commit = mic.actions[-1]
     assert isinstance(commit, CommitTurn)
-    assert commit.at_ms - commit.speech_end_ms >= POLICY.ceiling_ms
+    assert commit.at_ms - commit.speech_end_ms == pytest.approx(POLICY.ceiling_ms, abs=FRAME_MS)
+
+
+def test_a_verdict_that_comes_round_ends_the_turn() -> None:
+    mic = Microphone(verdict=0.1).speak(960).rest(320)
+    mic.verdict = 0.9
+    mic.rest(200)
+    assert mic.kinds == [BeginTurn, PrepareReply, AskEnd, AskEnd, CommitTurn]
 
 
 def test_a_detector_that_cannot_say_is_no_verdict() -> None:
@@ -81,7 +91,8 @@ def test_a_detector_that_cannot_say_is_no_verdict() -> None:
 
 def test_going_on_drops_what_was_prepared() -> None:
     mic = Microphone(verdict=0.1).speak(640).rest(320).speak(640).rest(2000)
-    assert mic.kinds == [BeginTurn, PrepareReply, AskEnd, DropReply, PrepareReply, AskEnd, CommitTurn]
+    once = [kind for kind, before in zip(mic.kinds, [None, *mic.kinds], strict=False) if kind is not before]
+    assert once == [BeginTurn, PrepareReply, AskEnd, DropReply, PrepareReply, AskEnd, CommitTurn]
 
 
 def test_preparing_is_tried_only_so_often_in_a_turn() -> None:
@@ -138,6 +149,28 @@ def test_a_verdict_that_comes_too_late_changes_nothing() -> None:
     assert mic.machine.phase is Phase.SPEAKING
 
 
+def test_who_pauses_long_is_given_longer() -> None:
+    mic = Microphone(verdict=0.1).speak(640).rest(1300).speak(640)
+    assert mic.machine.ceiling_ms == pytest.approx(1.4 * 1360 + 200, abs=100)
+    mic.rest(1900)
+    assert CommitTurn not in mic.kinds
+
+
+def test_who_had_not_finished_is_given_longer_next_time() -> None:
+    mic = Microphone(TurnPolicy(ceiling_ms=800), verdict=0.1).speak(640).rest(900)
+    assert mic.kinds[-1] is CommitTurn
+    mic.tell(ReplyBegan())
+    mic.speak(640)
+    assert mic.machine.ceiling_ms > 1200
+
+
+def test_who_never_pauses_is_answered_sooner_and_sooner() -> None:
+    mic = Microphone(verdict=0.9)
+    for _ in range(20):
+        mic.speak(640).rest(640)
+    assert mic.machine.ceiling_ms == POLICY.ceiling_least_ms
+
+
 probabilities = st.lists(st.sampled_from([0.0, 0.2, 0.4, 0.6, 0.95]), max_size=400)
 
 
@@ -171,7 +204,7 @@ def test_any_sound_keeps_the_grammar_and_ends(frames: list[float], verdict: floa
         mic.tell(ReplyBegan())
     for probability in frames:
         mic.hear(probability, FRAME_MS)
-    mic.rest(POLICY.ceiling_ms + 500)
+    mic.rest(POLICY.ceiling_most_ms + 500)
     check_grammar(mic.actions)
     assert mic.machine.phase is Phase.QUIET
     assert mic.kinds.count(BeginTurn) == mic.kinds.count(CommitTurn)

@@ -214,7 +214,7 @@ class Ears:
             return
         left_s = self._last_audio_s + STALL_S - self._loop.time()
         if left_s <= 0:
-            frames = int(self._turns.policy.ceiling_ms / self._frame_ms) + 1
+            frames = int(self._turns.ceiling_ms / self._frame_ms) + 1
             self._held.extend([silence(self._frame_samples)] * frames)
             self._catch_up()
         self._watch_for_stall(left_s if left_s > 0 else STALL_S)

@@ -8,6 +8,8 @@ socket. The table of states is in docs/TURN_TAKING.md.
 from dataclasses import dataclass
 from enum import Enum
 
+from avatar.core.habits import PauseHabit
+
 
 @dataclass(frozen=True)
 class TurnPolicy:
@@ -18,7 +20,10 @@ class TurnPolicy:
     eager_ms: float = 128
     eager_tries: int = 3
     silence_ms: float = 224
+    ask_again_ms: float = 192
     ceiling_ms: float = 1500
+    ceiling_least_ms: float = 800
+    ceiling_most_ms: float = 3000
     end_threshold: float = 0.5
     barge_in_ms: float = 160
     max_turn_ms: float = 60_000
@@ -31,6 +36,8 @@ HYSTERESIS = 0.15
 ONSET_GAP_MS = 64
 # After a pause, voice must last this long to count as going on: one frame of 32 ms may be a click or a breath.
 RESUME_MS = 64
+# Who speaks over a reply so soon after their own last sound had not finished: the turn was ended too early.
+REGRET_MS = 2000
 
 # --- events -------------------------------------------------------------------------------------
 
@@ -95,7 +102,7 @@ class DropReply:
 
 @dataclass(frozen=True)
 class AskEnd:
-    """Ask end-of-turn detection; answer with `EndVerdict` before the next `Frame`."""
+    """Ask end-of-turn detection, now or once more; answer with `EndVerdict` before the next `Frame`."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,10 @@ class TurnTaking:
     def __init__(self, policy: TurnPolicy) -> None:
         self.policy = policy
         self.phase = Phase.QUIET
+        self._habit = PauseHabit(policy.ceiling_ms, policy.ceiling_least_ms, policy.ceiling_most_ms)
         self._reply_live = False
+        self._turn_ended_ms = -REGRET_MS
+        self._now_ms = 0.0
         self._forget()
 
     def _forget(self) -> None:
@@ -134,7 +144,12 @@ class TurnTaking:
         self._last_voice_ms = 0.0
         self._tries = 0
         self._prepared = False
-        self._asked = False
+        self._ask_at_ms = 0.0
+
+    @property
+    def ceiling_ms(self) -> float:
+        """Silence that ends the turn in any case, as this speaker's pauses have it by now."""
+        return self._habit.ceiling_ms
 
     def step(self, event: Event) -> list[Action]:
         """Take one event; return what to do about it, in order."""
@@ -183,6 +198,9 @@ class TurnTaking:
         if self._voiced_ms < needed_ms:
             return []
         self.phase = Phase.SPEAKING
+        pause_ms = self._start_ms - self._turn_ended_ms
+        if self._reply_live and pause_ms < REGRET_MS:
+            self._habit.went_on_after(pause_ms)
         began: list[Action] = [BeginTurn(self._start_ms)]
         return [InterruptReply(), *began] if self._reply_live else began
 
@@ -195,7 +213,7 @@ class TurnTaking:
             return []
         self.phase = Phase.PAUSED
         self._voiced_ms = 0.0
-        self._asked = False
+        self._ask_at_ms = self.policy.silence_ms
         if self._tries >= self.policy.eager_tries:
             return []
         self._tries += 1
@@ -210,15 +228,16 @@ class TurnTaking:
         else:
             self._voiced_ms = 0.0
         silence_ms = frame.end_ms - self._last_voice_ms
-        if silence_ms >= self.policy.ceiling_ms:
+        if silence_ms >= self._habit.ceiling_ms:
             return self._commit(frame.end_ms)
-        if silence_ms >= self.policy.silence_ms and not self._asked:
-            self._asked = True
+        if silence_ms >= self._ask_at_ms:
+            self._ask_at_ms = silence_ms + self.policy.ask_again_ms
             return [AskEnd()]
         return []
 
     def _resume(self, frame: Frame) -> list[Action]:
         self.phase = Phase.SPEAKING
+        self._habit.went_on_after(frame.end_ms - self._last_voice_ms)
         self._last_voice_ms = frame.end_ms
         dropped: list[Action] = [DropReply()] if self._prepared else []
         self._prepared = False
@@ -226,7 +245,7 @@ class TurnTaking:
 
     def _commit(self, at_ms: float) -> list[Action]:
         commit = CommitTurn(self._last_voice_ms, at_ms)
+        self._habit.ended()
+        self._turn_ended_ms = self._last_voice_ms
         self._forget()
         return [commit]
-
-    _now_ms = 0.0

@@ -37,7 +37,7 @@ ONSET_GAP_MS = 64
 # After a pause, voice must last this long to count as going on: one frame of 32 ms may be a click or a breath.
 RESUME_MS = 64
 # Who speaks over a reply so soon after their own last sound had not finished: the turn was ended too early.
-REGRET_MS = 2000
+REGRET_MS = 2000.0
 
 # --- events -------------------------------------------------------------------------------------
 

@@ -25,8 +25,8 @@ def test_turns_come_oldest_first_with_what_was_heard() -> None:
         ("user", "hi"),
         ("assistant", "hello you"),
         ("user", "tell me"),
-        ("assistant", "once upon —"),
-        ("user", "and then"),
+        ("assistant", "once upon"),
+        ("user", "(I interrupted you there.)\nand then"),
     ]
 
 

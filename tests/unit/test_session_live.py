@@ -79,7 +79,8 @@ async def test_speech_over_the_reply_stops_it_and_history_holds_what_was_heard()
     stale = [at for at, event in client.events if isinstance(event, ReplyAudioFrame) and event.turn_id == first.turn_id]
     assert max(stale) <= interrupted_at
     assert second.status == "completed"
-    assert fakes.llm.requests[1][2].content == first.heard_text + " —"
+    assert fakes.llm.requests[1][2].content == first.heard_text
+    assert fakes.llm.requests[1][3].content == "(I interrupted you there.)\nhello there"
     assert client.store.saved[0].generated_text.startswith(first.heard_text)
 
 

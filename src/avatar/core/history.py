@@ -27,8 +27,9 @@ class Line:
     content: str
 
 
-INTERRUPTED = " —"
-"""Ends a reply that the user cut off: a dash is how written dialogue says it, in Chinese as in English."""
+INTERRUPTED = "(I interrupted you there.)"
+"""Said for the user, before their next message: the model is told where it was cut off. A mark in the reply itself
+would be imitated by small models, and a system message in the middle is refused by many chat templates."""
 
 # Chat templates add role markers around each message: about this many tokens in ChatML, Llama and Mistral formats.
 MESSAGE_OVERHEAD_TOKENS = 8
@@ -77,8 +78,8 @@ class History:
 def _lines(turn: PastTurn) -> list[Line]:
     if not turn.heard_text:
         return [Line("user", turn.user_text)]
-    heard = turn.heard_text + INTERRUPTED if turn.interrupted else turn.heard_text
-    return [Line("user", turn.user_text), Line("assistant", heard)]
+    lines = [Line("user", turn.user_text), Line("assistant", turn.heard_text)]
+    return [*lines, Line("user", INTERRUPTED)] if turn.interrupted else lines
 
 
 def _merge(lines: list[Line]) -> list[Line]:

@@ -181,15 +181,17 @@ def _fields(model: Schema, defs: dict[str, Schema], *, from_server: bool, prefix
             continue
         nested = _nested(of, defs)
         presence = _presence(name, of, model, from_server=from_server, inside=bool(prefix))
-        value = ("object" if nested else words(of)) + presence
+        many = of.get("type") == "array"
+        value = ("list of objects" if nested and many else "object" if nested else words(of)) + presence
         about = of.get("description") or (nested or {}).get("description", "")
         yield _row(f"`{prefix}{name}`", value, about)
         if nested:
-            yield from _fields(nested, defs, from_server=from_server, prefix=f"{prefix}{name}.")
+            inner = f"{prefix}{name}{'[]' * many}."
+            yield from _fields(nested, defs, from_server=from_server, prefix=inner)
 
 
 def _nested(of: Schema, defs: dict[str, Schema]) -> Schema | None:
-    for variant in (of, *of.get("anyOf", ())):
+    for variant in (of, of.get("items", {}), *of.get("anyOf", ())):
         if "$ref" in variant:
             return defs[variant["$ref"].rsplit("/", 1)[-1]]
     return None

@@ -67,8 +67,10 @@ class Connection:
         for at in range(0, len(pcm), chunk_bytes):
             await self.socket.send_bytes(pcm[at : at + chunk_bytes])
 
-    async def done(self, turn_id: str, status: str = "completed", heard_text: str = "", **metrics: float) -> None:
-        await self.say("reply.done", turn_id=turn_id, status=status, heard_text=heard_text, metrics=metrics)
+    async def done(self, turn_id: str, status: str = "completed", heard_text: str = "", **metrics: Any) -> None:
+        await self.say(
+            "reply.done", turn_id=turn_id, status=status, heard_text=heard_text, metrics={"trace": [], **metrics}
+        )
 
     async def close(self, code: int = WSCloseCode.GOING_AWAY) -> None:
         await self.socket.close(code=code)

@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from avatar.core.audio import float_to_pcm16
 from avatar.core.errors import EngineFailed
+from avatar.core.trace import STAGES
 from avatar.media.opus import encode_ogg_opus
 from tests.integration.serving import Server, fake_engines, serving, settings_for, settled
 from tests.unit.conversation import Fakes, recording, tone
@@ -60,11 +61,18 @@ async def test_a_live_conversation(server: Server) -> None:
         texts = [message for message in client.messages if message["type"] == "reply.text"]
         assert "".join(message["delta"] for message in texts) == texts[-1]["text"] == "I am fine. How are you?"
         assert done["status"] == "completed"
-        assert set(done["metrics"]) == {"endpoint_ms", "stt_ms", "llm_ttft_ms", "tts_ttfa_ms", "voice_to_voice_ms"}
+        metrics = done["metrics"]
+        assert [span["name"] for span in metrics["trace"]] == list(STAGES)
+        assert all(span["end_ms"] >= span["start_ms"] for span in metrics["trace"])
+        assert all(ms >= 0 for name, ms in metrics.items() if name.endswith("_ms"))
+        assert metrics["trace"][-2]["end_ms"] == metrics["trace"][-1]["start_ms"] == metrics["voice_to_voice_ms"]
         assert abs(client.pcm).max() > 0.05
     status, saved = await server.get(f"/api/conversations/{ready['conversation_id']}")
     assert status == 200
-    assert saved["turns"][0]["id"] == done["turn_id"]
+    turn = saved["turns"][0]
+    assert turn["id"] == done["turn_id"]
+    assert turn["timings"]["wire_ms"] == metrics["wire_ms"]
+    assert turn["timings"]["trace.wire.end_ms"] == metrics["trace"][-1]["end_ms"]
 
 
 async def test_push_to_talk_with_a_real_container(server: Server) -> None:

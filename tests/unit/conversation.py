@@ -82,6 +82,8 @@ class Client:
             await self.reading.wait()
             event = await self.outbox.get()
             self.events.append((asyncio.get_running_loop().time(), event))
+            if isinstance(event, ReplyAudioFrame):
+                self.session.audio_sent(event.turn_id)
 
     async def hear(self, amplitude: float, seconds: float) -> None:
         """Send microphone audio in real time."""

@@ -39,7 +39,7 @@ const done = (turn_id: string, status: ReplyDone["status"], heard_text = ""): Se
   turn_id,
   status,
   heard_text,
-  metrics: { voice_to_voice_ms: 800 },
+  metrics: { voice_to_voice_ms: 800, eager_tries: 0, wasted_tokens: 0, wasted_ms: 0, underruns: 0, trace: [] },
 });
 
 function after(...steps: (ServerMessage | ConversationEvent)[]): Conversation {

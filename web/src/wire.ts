@@ -132,10 +132,26 @@ export interface ReplyMetrics {
   stt_ms?: number | null;
   /** LLM request to its first token. */
   llm_ttft_ms?: number | null;
+  /** First token to first clause. */
+  first_clause_ms?: number | null;
   /** First clause to first audio. */
   tts_ttfa_ms?: number | null;
+  /** First audio, held until the turn is over, to its being sent. */
+  queue_ms?: number | null;
+  /** First audio being sent to the socket having taken it. */
+  wire_ms?: number | null;
   /** Last speech sample (push-to-talk: `audio.end`; typed turns: the message) to first audio sent. */
   voice_to_voice_ms?: number | null;
+  /** Replies of this turn that were prepared and dropped. */
+  eager_tries: number;
+  /** Tokens the dropped ones had. */
+  wasted_tokens: number;
+  /** Engine work on the dropped ones. */
+  wasted_ms: number;
+  /** Times the reply ran dry while it played, as the server counts. */
+  underruns: number;
+  /** The stages that ran, in the order of a turn. */
+  trace: (TraceSpan)[];
 }
 
 /** A piece of the answer's text; the final one carries the whole. */
@@ -174,6 +190,13 @@ export interface SpeechStopped {
   session_id?: string | null;
   type: "speech.stopped";
   at_ms: number;
+}
+
+/** One stage of a turn, in milliseconds from where `voice_to_voice_ms` begins; negative before that. */
+export interface TraceSpan {
+  name: "endpoint" | "stt" | "llm_first_token" | "first_clause" | "tts_first_audio" | "queue" | "wire";
+  start_ms: number;
+  end_ms: number;
 }
 
 /** What the user said. */

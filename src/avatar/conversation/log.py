@@ -5,14 +5,13 @@ Knows the store's records, not its tables; nothing of sockets or engines.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Protocol
 
 from avatar.conversation.reply import Outcome
 from avatar.core.audio import INPUT_RATE_HZ
 from avatar.core.errors import BadMessage, NotFound
-from avatar.core.events import TurnMetrics
 from avatar.core.history import History, PastTurn
+from avatar.core.trace import TurnMetrics
 from avatar.store.records import Conversation, InputKind, Turn, TurnRecord
 
 
@@ -81,7 +80,7 @@ class ConversationLog:
             generated_text=outcome.generated_text,
             heard_text=outcome.heard_text,
             error_code=outcome.error.code if outcome.error else None,
-            timings={name: ms for name, ms in asdict(metrics).items() if ms is not None},
+            timings=metrics.numbers(),
             engines=self._engines,
             user_audio=None if said.pcm is None else (said.pcm, INPUT_RATE_HZ),
             reply_audio=(outcome.pcm, rate_hz) if outcome.pcm.size else None,

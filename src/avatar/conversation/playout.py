@@ -30,6 +30,7 @@ class Playout:
         self._report: tuple[float, float] | None = None
         self._reported = asyncio.Event()
         self.sent_samples = 0
+        self.underruns = 0
 
     async def send(self, pcm: Pcm) -> None:
         """Send the next piece (float32[n], mono, at this playout's rate), never further ahead than the lead."""
@@ -48,7 +49,9 @@ class Playout:
             await asyncio.sleep(ahead_s)
 
     def _account(self, samples: int) -> None:
-        self._plays_until_s = max(self._plays_until_s, self._now()) + samples / self._rate_hz
+        now_s = self._now()
+        self.underruns += bool(self.sent_samples) and now_s > self._plays_until_s
+        self._plays_until_s = max(self._plays_until_s, now_s) + samples / self._rate_hz
         self.sent_samples += samples
 
     def report(self, played_ms: float) -> None:

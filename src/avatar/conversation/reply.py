@@ -8,6 +8,7 @@ reply that is never committed reaches the client.
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -20,8 +21,9 @@ from avatar.conversation.watch import Watchdog
 from avatar.core.audio import Pcm, Resampler, silence
 from avatar.core.clauses import Clause, ClauseCutter
 from avatar.core.errors import AvatarError, EngineFailed, describe
-from avatar.core.events import ReplyStatus, ReplyTextDelta, ReplyTextDone, SessionEvent, TranscriptReady, TurnMetrics
+from avatar.core.events import ReplyStatus, ReplyTextDelta, ReplyTextDone, SessionEvent, TranscriptReady
 from avatar.core.heard import HeardText
+from avatar.core.trace import TurnMetrics, TurnTrace, Waste
 from avatar.engines.base import LanguageModel, Message, Sampling, TextToSpeech
 
 logger = logging.getLogger(__name__)
@@ -84,7 +86,6 @@ class Reply:
         outbox: Outbox,
     ) -> None:
         self.turn_id = turn_id
-        self.metrics = TurnMetrics()
         self.said = Said("")
         self._listen = listen
         self._prompt = prompt
@@ -94,23 +95,29 @@ class Reply:
         self._outbox = outbox
         self._now = asyncio.get_running_loop().time
         self._committed = asyncio.Event()
-        self._voice_ended_at_s = 0.0
+        self._trace = TurnTrace()
+        self._waste = Waste()
+        self._began_at_s = self._now()
+        self._thought_at_s = self._over_at_s = math.inf
+        self.voice_ended_at_s = 0.0
+        self.tokens = 0
         self._held: list[SessionEvent] = []
         self._heard = HeardText()
         self._playout = Playout(outbox, turn_id, speaker.rate_hz, policy.playout_lead_s)
         self._pcm: list[Pcm] = []
         self._clauses: asyncio.Queue[Clause | None] = asyncio.Queue()  # bounded by the answer's own token limit
-        self._first_clause_at_s: float | None = None
         self._ended: Outcome | None = None
         self._parts: list[asyncio.Task[None]] = []
         self._task = asyncio.create_task(self._run(), name=f"reply {turn_id}")
 
     # --- what the session does to it ------------------------------------------------------------
 
-    def commit(self, voice_ended_at_s: float, endpoint_ms: float | None) -> None:
+    def commit(self, voice_ended_at_s: float, endpoint_ms: float | None, waste: Waste) -> None:
         """The turn is over: let out what is ready. `voice_ended_at_s` (loop clock) starts voice-to-voice latency."""
-        self._voice_ended_at_s = voice_ended_at_s
-        self.metrics.endpoint_ms = endpoint_ms
+        self.voice_ended_at_s = voice_ended_at_s
+        self._waste = waste
+        if endpoint_ms is not None:
+            self._trace.note("endpoint", voice_ended_at_s, voice_ended_at_s + endpoint_ms / 1000)
         self._committed.set()
         for event in self._held:
             self._outbox.put(event)
@@ -120,6 +127,22 @@ class Reply:
     def committed(self) -> bool:
         """Whether its turn is over."""
         return self._committed.is_set()
+
+    @property
+    def metrics(self) -> TurnMetrics:
+        """Where its time went; of use once it is committed."""
+        return self._trace.metrics(self.voice_ended_at_s, self._waste, self._playout.underruns)
+
+    @property
+    def work_ms(self) -> float:
+        """For how long its engines have been at work; being held until the turn is over is not work."""
+        voiced_at_s = self._trace.end_s("tts_first_audio") or math.inf
+        until_s = min(max(self._thought_at_s, voiced_at_s), self._over_at_s, self._now())
+        return (until_s - self._began_at_s) * 1000
+
+    def report_sent(self) -> None:
+        """The socket has taken some of its audio."""
+        self._trace.follow("wire", "queue", self._now())
 
     def report_played(self, played_ms: float) -> None:
         """The client's word on how much of it was played."""
@@ -178,10 +201,16 @@ class Reply:
     # --- the one task ---------------------------------------------------------------------------
 
     async def _run(self) -> None:
+        try:
+            await self._answer()
+        finally:
+            self._over_at_s = self._now()
+
+    async def _answer(self) -> None:
         asked_at_s = self._now()
         self.said = await self._listen()
         if self.said.pcm is not None:
-            self.metrics.stt_ms = self._ms_since(asked_at_s)
+            self._trace.note("stt", asked_at_s, self._now())
         if not self.said.text:
             return
         self._emit(TranscriptReady(self.turn_id, self.said.text))
@@ -204,8 +233,9 @@ class Reply:
                 watchdog.allow(policy.stall_timeout_s)
                 if not delta.text:
                     continue
-                if self.metrics.llm_ttft_ms is None:
-                    self.metrics.llm_ttft_ms = self._ms_since(asked_at_s)
+                if not self.tokens:
+                    self._trace.note("llm_first_token", asked_at_s, self._now())
+                self.tokens += 1
                 self._heard.add_text(delta.text)
                 self._emit(ReplyTextDelta(self.turn_id, delta.text))
                 self._pass_on(cutter.push(delta.text))
@@ -214,11 +244,12 @@ class Reply:
         self._emit(ReplyTextDone(self.turn_id, self._heard.text))
         self._pass_on(cutter.flush())
         self._clauses.put_nowait(None)
+        self._thought_at_s = self._now()
 
     def _pass_on(self, clauses: Sequence[Clause]) -> None:
         for clause in clauses:
-            if clause.spoken and self._first_clause_at_s is None:
-                self._first_clause_at_s = self._now()
+            if clause.spoken and "first_clause" not in self._trace:
+                self._trace.follow("first_clause", "llm_first_token", self._now())
             self._clauses.put_nowait(clause)
 
     async def _speak(self) -> None:
@@ -232,14 +263,14 @@ class Reply:
         )
         async with aclosing(watchdog.watch(speech)) as chunks:
             async for chunk in chunks:
-                if chunk.pcm.size and self.metrics.tts_ttfa_ms is None and self._first_clause_at_s is not None:
-                    self.metrics.tts_ttfa_ms = self._ms_since(self._first_clause_at_s)
+                if chunk.pcm.size and "tts_first_audio" not in self._trace:
+                    self._trace.follow("tts_first_audio", "first_clause", self._now())
                 await self._committed.wait()
                 self._heard.add_marks((mark.text_end, int(mark.sample * ratio)) for mark in chunk.marks)
                 await self._play(resampler.push(chunk.pcm))
         await self._committed.wait()
         await self._play(resampler.push(silence(0), last=True))
-        if self._playout.sent_samples == 0 and self._first_clause_at_s is not None:
+        if self._playout.sent_samples == 0 and "first_clause" in self._trace:
             raise EngineFailed("The speech engine made no sound. Ask again, or try another voice.")
 
     async def _pieces(self, watchdog: Watchdog) -> AsyncGenerator[str, None]:
@@ -257,8 +288,8 @@ class Reply:
     async def _play(self, pcm: Pcm) -> None:
         if not pcm.size:
             return
-        if self.metrics.voice_to_voice_ms is None:
-            self.metrics.voice_to_voice_ms = self._ms_since(self._voice_ended_at_s)
+        if "queue" not in self._trace:
+            self._trace.follow("queue", "tts_first_audio", self._now())
         self._pcm.append(pcm)
         await self._playout.send(pcm)
 
@@ -267,6 +298,3 @@ class Reply:
             self._outbox.put(event)
         else:
             self._held.append(event)
-
-    def _ms_since(self, start_s: float) -> float:
-        return round((self._now() - start_s) * 1000, 1)

@@ -18,6 +18,7 @@ from avatar.conversation.reply import Outcome, Reply, ReplyPolicy, Said, Speaker
 from avatar.core.audio import INPUT_RATE_HZ, ms_to_samples, pcm16_to_float
 from avatar.core.errors import AvatarError, BadMessage, BufferLimit, ClientError, NoSpeech, StoreError, describe
 from avatar.core.events import ErrorOccurred, ReplyDone, SpeechStarted, SpeechStopped
+from avatar.core.trace import TurnMetrics, Waste
 from avatar.core.turns import (
     Action,
     BeginTurn,
@@ -105,6 +106,7 @@ class LiveSession:
         self._now = asyncio.get_running_loop().time
         self._reply: Reply | None = None
         self._live_utterance: Utterance | None = None
+        self._waste = Waste()
         self._tasks: set[asyncio.Task[None]] = set()
         self._buffer = AudioBuffer(options.audio, options.input_rate_hz, policy.buffer, self._now)
         self._ears: Ears | None = None
@@ -172,6 +174,11 @@ class LiveSession:
         if self._reply is not None and self._reply.turn_id == turn_id:
             self._reply.report_played(played_ms)
 
+    def audio_sent(self, turn_id: str) -> None:
+        """The transport's report that the socket took audio of this turn."""
+        if self._reply is not None and self._reply.turn_id == turn_id:
+            self._reply.report_sent()
+
     def update(self, *, voice: str | None, language: str | None, instructions: str | None) -> None:
         """Change what the turns to come use; None leaves a thing as it is."""
         changes = {"voice": voice, "language": language, "instructions": instructions}
@@ -196,6 +203,7 @@ class LiveSession:
         """Do what the turn-taking machine decided."""
         match action:
             case BeginTurn(at_ms):
+                self._waste = Waste()
                 self._outbox.put(SpeechStarted(at_ms))
             case InterruptReply():
                 self._barge_in()
@@ -239,7 +247,7 @@ class LiveSession:
         self, reply: Reply, kind: InputKind, endpoint_ms: float | None = None, utterance: Utterance | None = None
     ) -> None:
         self._reply, self._live_utterance = reply, utterance
-        reply.commit(self._now() - (endpoint_ms or 0.0) / 1000, endpoint_ms)
+        reply.commit(self._now() - (endpoint_ms or 0.0) / 1000, endpoint_ms, self._waste if utterance else Waste())
         self._tell_ears(ReplyBegan())
         self._spawn(self._see_through(reply, kind, utterance))
 
@@ -271,6 +279,7 @@ class LiveSession:
 
     def _discard_prepared(self) -> None:
         if self._reply is not None and not self._reply.committed:
+            self._waste = self._waste.plus(self._reply.tokens, self._reply.work_ms)
             self._spawn(self._reply.drop())
             self._reply = None
 
@@ -296,13 +305,14 @@ class LiveSession:
             self._report(outcome.error, reply.turn_id if is_turn else None)
         if not is_turn:
             return  # nothing was said, or not in a way we could use
+        metrics = reply.metrics
         try:
-            await self._log.save(reply.turn_id, kind, outcome, self._options.output_rate_hz, reply.metrics)
+            await self._log.save(reply.turn_id, kind, outcome, self._options.output_rate_hz, metrics)
         except Exception as error:  # whatever it was: the client must hear how the turn ended
             logger.error("turn %s was not saved", reply.turn_id, exc_info=error)
             self._report(StoreError(f"This turn was not saved: {describe(error).message}"), reply.turn_id)
-        _log_turn(reply, outcome)
-        self._outbox.put(ReplyDone(reply.turn_id, outcome.status, outcome.heard_text, reply.metrics))
+        _log_turn(reply.turn_id, outcome, metrics)
+        self._outbox.put(ReplyDone(reply.turn_id, outcome.status, outcome.heard_text, metrics))
 
     def _report(self, error: AvatarError, turn_id: str | None) -> None:
         self._outbox.put(ErrorOccurred(describe(error), turn_id))
@@ -317,11 +327,10 @@ class LiveSession:
         task.add_done_callback(self._tasks.discard)
 
 
-def _log_turn(reply: Reply, outcome: Outcome) -> None:
-    metrics = reply.metrics
+def _log_turn(turn_id: str, outcome: Outcome, metrics: TurnMetrics) -> None:
     logger.info(
         "turn %s %s: voice-to-voice %s ms (endpoint %s, stt %s, llm %s, tts %s)",
-        reply.turn_id,
+        turn_id,
         outcome.status,
         metrics.voice_to_voice_ms,
         metrics.endpoint_ms,

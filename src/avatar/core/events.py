@@ -9,6 +9,7 @@ from typing import Literal
 
 from avatar.core.audio import Pcm
 from avatar.core.errors import Problem
+from avatar.core.trace import TurnMetrics
 
 ReplyStatus = Literal["completed", "interrupted", "failed"]
 
@@ -66,17 +67,6 @@ class ReplyAudioFrame:
 
     turn_id: str
     pcm: Pcm = field(repr=False)
-
-
-@dataclass
-class TurnMetrics:
-    """Where a turn's time went, in milliseconds; None where a stage did not run."""
-
-    endpoint_ms: float | None = None
-    stt_ms: float | None = None
-    llm_ttft_ms: float | None = None
-    tts_ttfa_ms: float | None = None
-    voice_to_voice_ms: float | None = None
 
 
 @dataclass(frozen=True)

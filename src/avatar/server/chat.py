@@ -237,7 +237,12 @@ class Chat:
     async def _write(self) -> None:
         while True:
             event = await self._outbox.get()
-            await self._send(float_to_pcm16(event.pcm) if isinstance(event, ReplyAudioFrame) else self._message(event))
+            if not isinstance(event, ReplyAudioFrame):
+                await self._send(self._message(event))
+                continue
+            await self._send(float_to_pcm16(event.pcm))
+            if self._session is not None:
+                self._session.audio_sent(event.turn_id)
 
     async def _send(self, message: wire.ServerBase | bytes) -> None:
         """Send one frame. Raises `TimeoutError` when the client has not read for too long."""

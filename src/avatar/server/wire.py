@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from avatar.core.errors import BadMessage
+from avatar.core.trace import Stage
 
 MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 48_000
 """PCM16 rates a client may declare: telephone to studio, all of them within what soxr converts well."""
@@ -190,17 +191,33 @@ class ReplyAudio(ServerBase):
     sample_rate: int
 
 
+class TraceSpan(WireModel):
+    """One stage of a turn, in milliseconds from where `voice_to_voice_ms` begins; negative before that."""
+
+    name: Stage
+    start_ms: float
+    end_ms: float
+
+
 class ReplyMetrics(WireModel):
     """Where the turn's time went, in milliseconds; null where a stage did not run."""
 
     endpoint_ms: float | None = Field(None, description="Last speech sample to the decision that the turn is over.")
     stt_ms: float | None = Field(None, description="Transcription asked to transcript.")
     llm_ttft_ms: float | None = Field(None, description="LLM request to its first token.")
+    first_clause_ms: float | None = Field(None, description="First token to first clause.")
     tts_ttfa_ms: float | None = Field(None, description="First clause to first audio.")
+    queue_ms: float | None = Field(None, description="First audio, held until the turn is over, to its being sent.")
+    wire_ms: float | None = Field(None, description="First audio being sent to the socket having taken it.")
     voice_to_voice_ms: float | None = Field(
         None,
         description="Last speech sample (push-to-talk: `audio.end`; typed turns: the message) to first audio sent.",
     )
+    eager_tries: int = Field(0, description="Replies of this turn that were prepared and dropped.")
+    wasted_tokens: int = Field(0, description="Tokens the dropped ones had.")
+    wasted_ms: float = Field(0.0, description="Engine work on the dropped ones.")
+    underruns: int = Field(0, description="Times the reply ran dry while it played, as the server counts.")
+    trace: tuple[TraceSpan, ...] = Field((), description="The stages that ran, in the order of a turn.")
 
 
 class ReplyDone(ServerBase):

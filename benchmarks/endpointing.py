@@ -1,0 +1,301 @@
+"""End-of-turn decisions, measured: how often a turn is taken too early, and how late when it is over.
+
+    python benchmarks/endpointing.py run [end_threshold=0.6 ...]    the corpus through the real ears
+    python benchmarks/endpointing.py dump                           what there is to decide on in each pause
+
+`run` feeds every recording of `tests/corpus` to the real `Ears` (Silero, Smart Turn), faster than real time; time is
+audio, so what a verdict takes to compute does not count. `dump` writes `.pytest_cache/endpointing/pauses.json`: for
+each pause Smart Turn's probability after so much silence, and Moonshine's words. `endpointing_policies.py` tries
+policies on it in milliseconds. What Smart Turn answered is kept there too, so a second run takes seconds.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import sys
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.corpus import utterances  # noqa: E402
+from tests.corpus.sound import Recording, people, speak  # noqa: E402
+
+from avatar.conversation.ears import Ears, Utterance  # noqa: E402
+from avatar.core.audio import INPUT_RATE_HZ, Pcm  # noqa: E402
+from avatar.core.turns import Action, CommitTurn, DropReply, PrepareReply, TurnPolicy  # noqa: E402
+from avatar.engines.base import Capabilities, EndOfTurn, VoiceActivity, VoiceStream  # noqa: E402
+from avatar.engines.end_of_turn.smart_turn import SmartTurn  # noqa: E402
+from avatar.engines.stt.moonshine import Moonshine  # noqa: E402
+from avatar.engines.vad.silero import SileroVad  # noqa: E402
+from avatar.settings import default_models_dir  # noqa: E402
+
+CACHE = ROOT / ".pytest_cache" / "endpointing"
+FRAME_MS = 32
+STT_TIMEOUT_S = 30.0
+NEVER_MS = 1e9
+
+# The silences a dump asks Smart Turn about: every frame at first, later every other.
+SILENCES_MS = (*range(64, 800, FRAME_MS), *range(800, 1537, 2 * FRAME_MS))
+TEXT_AT_MS = 128
+
+
+class RememberingEndOfTurn:
+    """Fills `EndOfTurn` with another, which it asks nothing twice. `given_up`: questions that took too long."""
+
+    name = "remembering"
+    capabilities = Capabilities()
+
+    def __init__(self, inner: EndOfTurn) -> None:
+        self._inner = inner
+        self._path = CACHE / "smart_turn.json"
+        self._answers: dict[str, float] = json.loads(self._path.read_text()) if self._path.exists() else {}
+        self.given_up = 0
+
+    async def warm_up(self) -> None:
+        await self._inner.warm_up()
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+        CACHE.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(json.dumps(self._answers))
+
+    async def probability(self, pcm: Pcm) -> float:
+        key = hashlib.blake2b(pcm[-8 * INPUT_RATE_HZ :].tobytes(), digest_size=16).hexdigest()
+        if key not in self._answers:
+            try:
+                self._answers[key] = await self._inner.probability(pcm)
+            except asyncio.CancelledError:
+                self.given_up += 1
+                raise
+        return self._answers[key]
+
+
+class CountingVad:
+    """Fills `VoiceActivity` with another, and releases `judged` for each frame."""
+
+    name = "counting"
+    capabilities = Capabilities(streams=True)
+
+    def __init__(self, inner: VoiceActivity) -> None:
+        self._inner = inner
+        self.frame_samples = inner.frame_samples
+        self.judged = asyncio.Semaphore(0)
+
+    async def warm_up(self) -> None:
+        await self._inner.warm_up()
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    def open(self) -> VoiceStream:
+        self.judged = asyncio.Semaphore(0)
+        return _Counting(self, self._inner.open())
+
+
+class _Counting:
+    def __init__(self, vad: CountingVad, inner: VoiceStream) -> None:
+        self._vad = vad
+        self._inner = inner
+
+    def reset(self) -> None:
+        self._inner.reset()
+
+    def probability(self, frame: Pcm) -> float:
+        self._vad.judged.release()
+        return self._inner.probability(frame)
+
+
+@dataclass
+class Models:
+    """The real ones, loaded."""
+
+    vad: CountingVad
+    end_of_turn: RememberingEndOfTurn
+    stt: Moonshine
+
+
+@asynccontextmanager
+async def loaded() -> AsyncIterator[Models]:
+    folder = Path(os.environ.get("AVATAR_MODELS_DIR") or default_models_dir())
+    smart_turn = SmartTurn(folder / "smart-turn-v3" / "smart-turn-v3.2-cpu.onnx")
+    models = Models(CountingVad(SileroVad()), RememberingEndOfTurn(smart_turn), Moonshine(folder / "moonshine-tiny-en"))
+    engines = (models.vad, models.end_of_turn, models.stt)
+    for engine in engines:
+        await engine.warm_up()
+    try:
+        yield models
+    finally:
+        for engine in engines:
+            await engine.aclose()
+
+
+class Listener:
+    """Real ears on one recording, frame by frame; it takes their turns as a session would."""
+
+    def __init__(self, models: Models, policy: TurnPolicy) -> None:
+        self._models = models
+        self._taken: list[Utterance] = []
+        self.ears = Ears(models.vad, models.end_of_turn, self._utterance, policy, INPUT_RATE_HZ, self._act)
+        self.commits: list[CommitTurn] = []
+        self.paused = False
+
+    def _utterance(self) -> Utterance:
+        return Utterance(self._models.stt, None, STT_TIMEOUT_S)
+
+    def _act(self, action: Action) -> None:
+        match action:
+            case PrepareReply():
+                self.paused = True
+            case DropReply():
+                self.paused = False
+            case CommitTurn():
+                self.paused = False
+                self.commits.append(action)
+                self._taken.append(self.ears.take())
+
+    async def frames(self, pcm: Pcm) -> AsyncIterator[float]:
+        """Hear `pcm`; yields the time, in ms of audio, after each frame, when its verdict is in too."""
+        samples = self._models.vad.frame_samples
+        for number in range(1, pcm.size // samples + 1):
+            self.ears.hear(pcm[(number - 1) * samples : number * samples])
+            await self._models.vad.judged.acquire()
+            yield float(number * FRAME_MS)
+
+    async def aclose(self) -> None:
+        await self.ears.aclose()
+        for utterance in self._taken:
+            await utterance.aclose()
+
+
+def recordings() -> list[Recording]:
+    return [*map(speak, utterances()), *people()]
+
+
+# --- run ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a recording. `cut_offs`: turns taken while the speaker was not done. `delay_ms`: from the true end
+    to the decision; None: no turn was taken after it."""
+
+    kind: str
+    language: str
+    name: str
+    cut_offs: int
+    delay_ms: float | None
+
+
+def judge(recording: Recording, commits_ms: list[float]) -> Outcome:
+    """Compare decisions with the truth."""
+    late = [at_ms - recording.end_ms for at_ms in commits_ms if at_ms >= recording.end_ms]
+    cut_offs = sum(not recording.may_end(at_ms) for at_ms in commits_ms)
+    return Outcome(recording.kind, recording.language, recording.name, cut_offs, late[0] if late else None)
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """Markdown: a row for each kind and language, and one for all."""
+    groups: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        groups[outcome.kind, outcome.language].append(outcome)
+        groups["**all**", ""].append(outcome)
+    rows = ["| kind | language | turns | cut off | never taken | delay p50 | p95 |", "|---|---|---|---|---|---|---|"]
+    for (kind, language), group in sorted(groups.items()):
+        delays_ms = [outcome.delay_ms for outcome in group if outcome.delay_ms is not None]
+        p50, p95 = np.percentile(delays_ms, [50, 95]) if delays_ms else (np.nan, np.nan)
+        cut_off = sum(outcome.cut_offs > 0 for outcome in group)
+        missed = len(group) - len(delays_ms)
+        rows.append(f"| {kind} | {language} | {len(group)} | {cut_off} | {missed} | {p50:.0f} | {p95:.0f} |")
+    return "\n".join(rows)
+
+
+async def run(policy: TurnPolicy) -> None:
+    outcomes = []
+    async with loaded() as models:
+        for recording in recordings():
+            listener = Listener(models, policy)
+            async for _ in listener.frames(recording.pcm):
+                pass
+            await listener.aclose()
+            outcomes.append(judge(recording, [commit.at_ms for commit in listener.commits]))
+        given_up = models.end_of_turn.given_up
+    print(policy, f"\n\n{table(outcomes)}\n")
+    for outcome in outcomes:
+        if outcome.cut_offs or outcome.delay_ms is None:
+            print(f"{outcome.cut_offs} cut off, {outcome.delay_ms} ms: {outcome.kind}, {outcome.name}")
+    if given_up:
+        print(f"{given_up} verdicts came too late: the machine was busy. Run again, they are known now.")
+
+
+# --- dump ---------------------------------------------------------------------------------------
+
+# Every pause is noticed, and no turn ends in it.
+ONLY_WATCH = TurnPolicy(eager_ms=64, eager_tries=10**6, silence_ms=NEVER_MS, ceiling_ms=NEVER_MS, max_turn_ms=NEVER_MS)
+
+
+async def pauses(models: Models, recording: Recording) -> list[dict[str, Any]]:
+    """Each pause that voice activity finds, with `probabilities` at `SILENCES_MS` as long as it lasts. Its truth is
+    `mid`, `may_end` or `end`; `true_ms` is where the sound before it stopped."""
+    found: list[dict[str, Any]] = []
+    listener, was_paused = Listener(models, ONLY_WATCH), False
+    async for now_ms in listener.frames(recording.pcm):
+        if listener.paused and not was_paused:
+            found.append(_pause(recording, now_ms - ONLY_WATCH.eager_ms))
+        was_paused = listener.paused
+        utterance = listener.ears.utterance
+        if not was_paused or utterance is None:
+            continue
+        pause = found[-1]
+        silence_ms = now_ms - pause["vad_ms"]
+        pause["lasted_ms"] = silence_ms
+        if silence_ms in SILENCES_MS:
+            pause["probabilities"].append(await models.end_of_turn.probability(utterance.pcm))
+        if silence_ms == TEXT_AT_MS and recording.language == "en":
+            pause["text"] = (await utterance.listen()).text
+        if silence_ms > SILENCES_MS[-1]:
+            break
+    await listener.aclose()
+    return found
+
+
+def _pause(recording: Recording, vad_ms: float) -> dict[str, Any]:
+    now_ms = vad_ms + ONLY_WATCH.eager_ms
+    truth, true_ms = "mid", vad_ms
+    if now_ms >= recording.end_ms:
+        truth, true_ms = "end", recording.end_ms
+    for pause in recording.pauses:
+        if pause.start_ms <= now_ms <= pause.end_ms:
+            truth, true_ms = "may_end" if pause.may_end else "mid", pause.start_ms
+    about = {"kind": recording.kind, "language": recording.language, "name": recording.name}
+    return about | {"truth": truth, "true_ms": true_ms, "vad_ms": vad_ms, "text": "", "probabilities": []}
+
+
+async def dump() -> None:
+    found = []
+    async with loaded() as models:
+        for number, recording in enumerate(recordings()):
+            found.append(await pauses(models, recording))
+            print(f"\r{number} {recording.name[:60]:60}", end="", file=sys.stderr)
+    (CACHE / "pauses.json").write_text(json.dumps(found, ensure_ascii=False))
+
+
+def main() -> None:
+    what, *changes = sys.argv[1:] or ["run"]
+    if what == "dump":
+        asyncio.run(dump())
+    else:
+        named: dict[str, Any] = {name: float(value) for name, value in (change.split("=") for change in changes)}
+        asyncio.run(run(replace(TurnPolicy(), **named)))
+
+
+if __name__ == "__main__":
+    main()

@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse
 
 from avatar import __version__, choosing
 from avatar.choosing import Choosing
+from avatar.conversation import telemetry
 from avatar.conversation.admission import SessionManager
 from avatar.conversation.opening import House, ResumeTokens
 from avatar.conversation.push_to_talk import BufferLimits
@@ -35,7 +36,10 @@ SECRET_BYTES = 32  # as long as what HMAC-SHA-256 makes of it
 
 
 class Service:
-    """What lives as long as the server: engines, store, decoders, admission."""
+    """What lives as long as the server: engines, store, decoders, admission.
+
+    Raises `SetupError` when telemetry is asked for and cannot be had.
+    """
 
     def __init__(self, settings: Settings, engines: Engines) -> None:
         self.settings = settings
@@ -49,12 +53,16 @@ class Service:
         self._store: Store | None = None
         self._house: House | None = None
         self._problem = "The models are being loaded."
+        collector = settings.telemetry.otlp_endpoint
+        self._end_telemetry = telemetry.export_to(collector, __version__) if collector else None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Open the store, start to load the engines; close all of it in the end, whatever of it fails."""
         settings = self.settings
         async with AsyncExitStack() as closing:
+            if self._end_telemetry is not None:
+                closing.push_async_callback(asyncio.to_thread, self._end_telemetry)
             self._store = await Store.open(settings.data_dir)
             closing.push_async_callback(self._store.aclose)
             decoder = DecoderPool(settings.media.decoders, settings.media.timeout_s, settings.media.memory_bytes)

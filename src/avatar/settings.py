@@ -158,6 +158,16 @@ class MediaSettings(Section):
     memory_bytes: int = Field(1 << 30, ge=1 << 28, description="Address space one decoder may take.")
 
 
+class TelemetrySettings(Section):
+    """Traces of every turn for OpenTelemetry: ids, engine names and times, never what was said."""
+
+    otlp_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="OTLP/HTTP collector, e.g. `http://localhost:4318`; wants the extra `otel`. Empty: none.",
+    )
+
+
 class Settings(BaseSettings):
     """The whole configuration. Build it with `load`."""
 
@@ -175,6 +185,7 @@ class Settings(BaseSettings):
     tts: TtsSettings = TtsSettings()
     models: ModelsSettings = ModelsSettings()
     media: MediaSettings = MediaSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @model_validator(mode="after")
     def _leave_room_for_the_question(self) -> Self:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from avatar.conversation import telemetry
 from avatar.conversation.ears import Ears, Utterance
 from avatar.conversation.log import ConversationLog
 from avatar.conversation.outbox import Outbox
@@ -313,6 +314,9 @@ class LiveSession:
             self._report(StoreError(f"This turn was not saved: {describe(error).message}"), reply.turn_id)
         _log_turn(reply.turn_id, outcome, metrics)
         self._outbox.put(ReplyDone(reply.turn_id, outcome.status, outcome.heard_text, metrics))
+        age_ms = (self._now() - reply.voice_ended_at_s) * 1000
+        ids = reply.turn_id, self._log.conversation_id
+        telemetry.emit(*ids, outcome.status, self._engines.names(), metrics, age_ms)
 
     def _report(self, error: AvatarError, turn_id: str | None) -> None:
         self._outbox.put(ErrorOccurred(describe(error), turn_id))

@@ -16,8 +16,16 @@ from tests.browser.chromium import chromium
 from tests.browser.microphone import hum, tone
 from tests.browser.scripted_server import Connection, ScriptedServer
 
-WIDE, NARROW = (1180, 860), (390, 800)
-SPOKEN = {"endpoint_ms": 224, "stt_ms": 96, "llm_ttft_ms": 183, "tts_ttfa_ms": 41, "voice_to_voice_ms": 612}
+WIDE, TALL, NARROW = (1180, 860), (1180, 1080), (390, 800)
+STAGES = {
+    "endpoint": (0, 224),
+    "stt": (128, 224),
+    "llm_first_token": (224, 407),
+    "first_clause": (407, 560),
+    "tts_first_audio": (560, 601),
+    "queue": (601, 612),
+    "wire": (612, 613),
+}
 
 SCENES: dict[str, list[tuple[str, str, str, str]]] = {
     "en": [
@@ -55,6 +63,18 @@ SCENES: dict[str, list[tuple[str, str, str, str]]] = {
 }
 
 
+def metrics(slower: float) -> dict[str, Any]:
+    """What the server says of a turn; `slower` makes no two alike."""
+    spans = {name: (start_ms * slower, end_ms * slower) for name, (start_ms, end_ms) in STAGES.items()}
+    fields = {"endpoint": "endpoint_ms", "stt": "stt_ms", "llm_first_token": "llm_ttft_ms"}
+    fields["tts_first_audio"] = "tts_ttfa_ms"
+    return {
+        **{field: spans[name][1] - spans[name][0] for name, field in fields.items()},
+        "voice_to_voice_ms": spans["queue"][1],
+        "trace": [{"name": name, "start_ms": start, "end_ms": end} for name, (start, end) in spans.items()],
+    }
+
+
 async def play(connection: Connection, scene: list[tuple[str, str, str, str]]) -> None:
     for n, (status, said, reply, heard) in enumerate(scene):
         turn = f"t{n}"
@@ -63,7 +83,7 @@ async def play(connection: Connection, scene: list[tuple[str, str, str, str]]) -
         await connection.say("reply.audio", turn_id=turn, sample_rate=22050)
         await connection.sound(tone(8 if status == "open" else 1))
         if status != "open":
-            await connection.done(turn, status, heard or reply, **{k: v + 37 * n for k, v in SPOKEN.items()})
+            await connection.done(turn, status, heard or reply, **metrics(1 + n / 16))
     await asyncio.sleep(1.2)
 
 
@@ -85,6 +105,7 @@ async def shoot(browser: Browser, server: ScriptedServer, out: Path, name: str, 
         await page.locator(".welcome .wide").click()
         connection = await server.session()
         await play(connection, SCENES[language])
+        await page.locator("summary").first.click()
         if how.get("error"):
             await connection.say("error", code="RATE_LIMITED", message="Too many turns in a minute.", fatal=False)
             await connection.say("error", code="ENGINE_TIMEOUT", message="", fatal=False, turn_id="t2")
@@ -97,7 +118,7 @@ async def shoot(browser: Browser, server: ScriptedServer, out: Path, name: str, 
 
 async def shoot_all(built: Path, out: Path) -> None:
     async with chromium(hum(built.parent / "hum.wav")) as browser, ScriptedServer(built) as server:
-        await shoot(browser, server, out, "page", scale=1.5)
+        await shoot(browser, server, out, "page", size=TALL, scale=1.5)
         await shoot(browser, server, out, "dark", colours="dark")
         await shoot(browser, server, out, "welcome", started=False)
         await shoot(browser, server, out, "errors", error=True)

@@ -120,6 +120,30 @@ class TestHandsFree:
         await expect(page.locator(".metrics small")).to_contain_text("transcript 96 · first word 183 ms")
         await expect(page.locator(".unheard")).to_have_count(0)
 
+    async def test_latency_unfolds_into_where_the_time_went(self, page: Page, talk: Connection) -> None:
+        trace = [
+            {"name": "endpoint", "start_ms": 0, "end_ms": 250},
+            {"name": "stt", "start_ms": 125, "end_ms": 250},
+            {"name": "queue", "start_ms": 400.2, "end_ms": 500},
+        ]
+        await talk.say("transcript", turn_id="t1", text="Where to?", is_final=True)
+        await talk.say("reply.text", turn_id="t1", delta="To Paris.", is_final=True, text="To Paris.")
+        await talk.done("t1", "completed", "To Paris.", voice_to_voice_ms=500, endpoint_ms=250, stt_ms=125, trace=trace)
+        stages = page.get_by_role("list", name="Where that time went").get_by_role("listitem")
+        await expect(page.locator(".waterfall")).to_be_hidden()
+        await page.locator("summary").focus()
+        await page.keyboard.press("Enter")
+        await expect(stages).to_have_text(["end of turn250 ms", "transcript125 ms", "waiting to be sent100 ms"])
+        boxes = [await bar.bounding_box() for bar in await page.locator(".lane i").all()]
+        ends = [(box["x"], box["x"] + box["width"]) for box in boxes if box]
+        begin, end = ends[0][0], ends[2][1]
+        shares = [round((x - begin) / (end - begin), 2) for bar in ends for x in bar]
+        assert shares == [0, 0.5, 0.25, 0.5, 0.8, 1]
+        await page.get_by_role("button", name="中文").click()
+        await expect(page.get_by_role("list", name="时间花在哪里")).to_contain_text("断句")
+        await page.locator(".latency").click()
+        await expect(page.locator(".waterfall")).to_be_hidden()
+
     @pytest.mark.usefixtures("talk")
     async def test_engines_are_named(self, page: Page) -> None:
         await expect(page.locator(".engines")).to_contain_text("hearing moonshine")

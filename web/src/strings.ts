@@ -35,6 +35,7 @@ const en = {
   engines: "Running on this server",
   latency: "to the first sound",
   voiceToVoice: "From your last word to the first sound of the answer",
+  waterfall: "Where that time went",
   status: {
     off: "Not connected",
     connecting: "Connecting…",
@@ -46,11 +47,14 @@ const en = {
     speaking: "Speaking",
     muted: "Microphone off",
   },
-  metrics: {
-    endpoint_ms: "end of turn",
-    stt_ms: "transcript",
-    llm_ttft_ms: "first word",
-    tts_ttfa_ms: "first sound",
+  trace: {
+    endpoint: "end of turn",
+    stt: "transcript",
+    llm_first_token: "first word",
+    first_clause: "first clause",
+    tts_first_audio: "first sound",
+    queue: "waiting to be sent",
+    wire: "sending",
   },
   stages: { vad: "voice activity", end_of_turn: "end of turn", stt: "hearing", llm: "thinking", tts: "speaking" },
   problems: {
@@ -118,6 +122,7 @@ const zh: Strings = {
   engines: "本服务器使用",
   latency: "后开口",
   voiceToVoice: "从你说完到听见回答",
+  waterfall: "时间花在哪里",
   status: {
     off: "未连接",
     connecting: "正在连接…",
@@ -129,7 +134,15 @@ const zh: Strings = {
     speaking: "回答中",
     muted: "麦克风已关",
   },
-  metrics: { endpoint_ms: "断句", stt_ms: "转写", llm_ttft_ms: "首词", tts_ttfa_ms: "首音" },
+  trace: {
+    endpoint: "断句",
+    stt: "转写",
+    llm_first_token: "首词",
+    first_clause: "首句",
+    tts_first_audio: "首音",
+    queue: "等待发送",
+    wire: "发送",
+  },
   stages: { vad: "语音检测", end_of_turn: "断句", stt: "听", llm: "想", tts: "说" },
   problems: {
     SERVER_FULL: ["服务器已满员。", "请保持页面打开，会自动重试。"],

@@ -1,11 +1,18 @@
-// One turn: what was said, what was answered (and heard), how long it took.
+// One turn: what was said, what was answered (and heard), how long it took and where that time went.
 
 import { heardLength, type Turn } from "../conversation";
 import { explain, type Strings } from "../strings";
-import type { ReplyMetrics } from "../wire";
+import { bars } from "../waterfall";
+import type { ReplyMetrics, TraceSpan } from "../wire";
 import { PlayIcon, StopIcon, WarningIcon } from "./icons";
 
 const NBSP = "\u00a0";
+const AT_A_GLANCE = {
+  endpoint_ms: "endpoint",
+  stt_ms: "stt",
+  llm_ttft_ms: "llm_first_token",
+  tts_ttfa_ms: "tts_first_audio",
+} as const;
 
 interface Props {
   turn: Turn;
@@ -66,19 +73,42 @@ function Reply({ turn, strings }: { turn: Turn; strings: Strings }) {
 
 function Metrics({ metrics, strings }: { metrics: ReplyMetrics; strings: Strings }) {
   const total = metrics.voice_to_voice_ms;
-  const stages = Object.entries(strings.metrics).flatMap(([key, label]) => {
-    const value = metrics[key as keyof ReplyMetrics];
-    return typeof value === "number" ? [`${label} ${Math.round(value)}`.replaceAll(" ", NBSP)] : [];
+  const stages = Object.entries(AT_A_GLANCE).flatMap(([key, name]) => {
+    const value = metrics[key as keyof typeof AT_A_GLANCE];
+    return typeof value === "number" ? [`${strings.trace[name]} ${Math.round(value)}`.replaceAll(" ", NBSP)] : [];
   });
-  return (
-    <span className="metrics">
+  const summary = (
+    <>
       {typeof total === "number" && (
         <span title={strings.voiceToVoice}>
           <b className="latency">{Math.round(total)} ms</b> {strings.latency}
         </span>
       )}
       {stages.length > 0 && <small>{stages.join(" · ") + NBSP}ms</small>}
-    </span>
+    </>
+  );
+  if (metrics.trace.length === 0) return <span className="metrics">{summary}</span>;
+  return (
+    <details className="trace">
+      <summary className="metrics">{summary}</summary>
+      <Waterfall trace={metrics.trace} strings={strings} />
+    </details>
+  );
+}
+
+function Waterfall({ trace, strings }: { trace: TraceSpan[]; strings: Strings }) {
+  return (
+    <ol className="waterfall" role="list" aria-label={strings.waterfall}>
+      {bars(trace).map(({ name, ms, left, width }) => (
+        <li key={name} data-stage={name}>
+          <span>{strings.trace[name]}</span>
+          <span className="lane" aria-hidden="true">
+            <i style={{ left: `${left}%`, width: `${width}%` }} />
+          </span>
+          <span>{Math.round(ms)} ms</span>
+        </li>
+      ))}
+    </ol>
   );
 }
 

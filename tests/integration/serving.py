@@ -21,6 +21,8 @@ from avatar.settings import Settings, load
 from tests.unit.conversation import Fakes
 
 SETTLE_S = 10
+BUFFER_BYTES = 1 << 16
+"""The kernel's own buffers hold half a minute of audio: too long to wait for a test of clients that do not read."""
 
 
 def fake_engines(fakes: Fakes | None = None) -> Engines:
@@ -109,6 +111,7 @@ async def serving(engines: Engines, settings: Settings) -> AsyncIterator[Server]
     """Serve until the body ends; then every task and child is gone."""
     service = Service(settings, engines)
     listening = socket.create_server(("127.0.0.1", 0))
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
     server = uvicorn.Server(uvicorn_config(assemble(service), settings))
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # those are pytest's
     running = asyncio.create_task(server.serve([listening]))

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -13,7 +15,7 @@ from avatar.core.audio import float_to_pcm16
 from avatar.core.errors import EngineFailed
 from avatar.core.trace import STAGES
 from avatar.media.opus import encode_ogg_opus
-from tests.integration.serving import Server, fake_engines, serving, settings_for, settled
+from tests.integration.serving import BUFFER_BYTES, Server, fake_engines, serving, settings_for, settled
 from tests.unit.conversation import Fakes, recording, tone
 
 SPEECH = tone(0.3, 800)
@@ -286,14 +288,28 @@ async def test_a_client_that_vanishes_mid_upload_and_mid_reply(server: Server, f
 
 async def test_a_client_that_never_reads_is_dropped(server: Server, fakes: Fakes) -> None:
     fakes.llm.replies = "word " * 60_000
-    async with aiohttp.ClientSession() as http:
-        ws = await http.ws_connect(f"{server.url}/ws/chat", max_msg_size=0)
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(socket_factory=narrow_socket)) as http,
+        http.ws_connect(f"{server.url}/ws/chat") as ws,
+    ):
         await ws.send_json({"type": "session.start", "output": {"sample_rate": 48_000}})
+        assert (await ws.receive_json())["type"] == "session.ready"
         await ws.send_json({"type": "text", "text": "hello"})
         assert ws._response.connection is not None
-        ws._response.connection.transport.pause_reading()  # type: ignore[union-attr]
+        transport = ws._response.connection.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        assert server.service.sessions.active == 1
         await settled(lambda: server.service.sessions.active == 0)
-        ws._response.connection.transport.abort()  # type: ignore[union-attr]
+        transport.abort()
+
+
+def narrow_socket(address: tuple[Any, ...]) -> socket.socket:
+    """One whose buffer is full after a second of audio: the kernel's own holds half a minute."""
+    family, kind, protocol = address[:3]
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+    return made
 
 
 @pytest.mark.parametrize(

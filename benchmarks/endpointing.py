@@ -244,7 +244,8 @@ ONLY_WATCH = TurnPolicy(eager_ms=64, eager_tries=10**6, silence_ms=NEVER_MS, cei
 
 async def pauses(models: Models, recording: Recording) -> list[dict[str, Any]]:
     """Each pause that voice activity finds, with `probabilities` at `SILENCES_MS` as long as it lasts. Its truth is
-    `mid`, `may_end` or `end`; `true_ms` is where the sound before it stopped."""
+    `mid`, `may_end` or `end`; `true_ms` is where the sound before it stopped. English `text` is what Moonshine heard;
+    Chinese, for which no transcriber is at hand, the script without its last mark."""
     found: list[dict[str, Any]] = []
     listener, was_paused = Listener(models, ONLY_WATCH), False
     async for now_ms in listener.frames(recording.pcm):
@@ -261,7 +262,7 @@ async def pauses(models: Models, recording: Recording) -> list[dict[str, Any]]:
             pause["probabilities"].append(await models.end_of_turn.probability(utterance.pcm))
         if silence_ms == TEXT_AT_MS and recording.language == "en":
             pause["text"] = (await utterance.listen()).text
-        if silence_ms > SILENCES_MS[-1]:
+        if silence_ms > SILENCES_MS[-1] and pause["truth"] == "end":
             break
     await listener.aclose()
     return found
@@ -269,14 +270,14 @@ async def pauses(models: Models, recording: Recording) -> list[dict[str, Any]]:
 
 def _pause(recording: Recording, vad_ms: float) -> dict[str, Any]:
     now_ms = vad_ms + ONLY_WATCH.eager_ms
-    truth, true_ms = "mid", vad_ms
+    truth, true_ms, said = "mid", vad_ms, ""
     if now_ms >= recording.end_ms:
         truth, true_ms = "end", recording.end_ms
     for pause in recording.pauses:
         if pause.start_ms <= now_ms <= pause.end_ms:
-            truth, true_ms = "may_end" if pause.may_end else "mid", pause.start_ms
+            truth, true_ms, said = "may_end" if pause.may_end else "mid", pause.start_ms, pause.said.rstrip("，。？")
     about = {"kind": recording.kind, "language": recording.language, "name": recording.name}
-    return about | {"truth": truth, "true_ms": true_ms, "vad_ms": vad_ms, "text": "", "probabilities": []}
+    return about | {"truth": truth, "true_ms": true_ms, "vad_ms": vad_ms, "text": said, "probabilities": []}
 
 
 async def dump() -> None:

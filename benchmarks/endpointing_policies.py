@@ -1,0 +1,203 @@
+"""Policies for the end of turn, tried on what `endpointing.py dump` wrote: milliseconds for the whole corpus.
+
+    python benchmarks/endpointing_policies.py           the trade-off: policies no other beats, and a few by name
+
+A pause is decided as turn-taking would: asked after `first_ms` of silence and again every `again_ms`, over when Smart
+Turn's probability reaches the threshold of that silence, or at a ceiling; words that sound unfinished raise both. It is
+assumed that no turn was taken before: later questions then hear more of the utterance than they would.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from endpointing import CACHE, FRAME_MS, SILENCES_MS
+
+Pause = dict[str, Any]
+PEOPLE = ("reading", "slow reading", "dialogue", "sentence")
+NEVER = 2.0
+"""A threshold no probability reaches."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Thresholds go from `threshold`, at `first_ms`, to `last_threshold`, at the ceiling. `again_ms` 0: asked once."""
+
+    first_ms: float = 224
+    again_ms: float = 0
+    threshold: float = 0.5
+    last_threshold: float = 0.5
+    ceiling_ms: float = 1500
+    unfinished_ceiling_ms: float = 1500
+    words: bool = False
+
+
+# --- words --------------------------------------------------------------------------------------
+
+# English: words few sentences end with. Left out are those that often do: "on", "in", "that", "so".
+_OPEN_WORDS = frozenset(
+    "a an the my your our their every and or but because although if than of from with into for to at by "
+    "is are was were am i'm it's that's i we they he she uh um er erm hmm".split()
+)
+_OPEN_ENDS = tuple(
+    "， 、 那个 这个 就是 就是说 然后 嗯 呃 的话 因为 所以 如果 但是 还有 或者 和 跟 想要 我 在".split(" ")
+)
+# Numbers and spelled letters come in groups, and nothing in a group says that it is the last.
+_IN_GROUPS = re.compile(
+    r"\b(zero|one|two|three|four|five|six|seven|eight|nine|hundred|thousand|oh|[b-hj-z]|\d+)$|[零一二三四五六七八九]$"
+)
+_LAST_WORD = re.compile(r"[a-z']+$")
+
+
+def sounds_unfinished(text: str, language: str) -> bool:
+    """Does `text`, as transcribed, stop where no sentence ends? Its last mark counts only if it is a comma, a dash or
+    an ellipsis: transcribers put a full stop after anything."""
+    said = text.strip().lower()
+    if said.endswith((",", "...", "…", "-", "—")):
+        return True
+    said = said.rstrip(".!?。！？ ")
+    if _IN_GROUPS.search(said):
+        return True
+    if language == "zh":
+        return said.endswith(_OPEN_ENDS)
+    last = _LAST_WORD.search(said)
+    return last is not None and last[0] in _OPEN_WORDS and last[0] != said
+
+
+# --- decisions ----------------------------------------------------------------------------------
+
+
+def load() -> list[list[Pause]]:
+    """The dump, a list of pauses for each turn. `probabilities` is made to have one for every frame, `words` says
+    whether they sound unfinished, and the last pause lasts for ever."""
+    turns: list[list[Pause]] = json.loads((CACHE / "pauses.json").read_text())
+    for pause in (pause for pauses in turns for pause in pauses):
+        frames = np.arange(0, SILENCES_MS[-1] + 1, FRAME_MS)
+        nearest = np.clip(np.searchsorted(SILENCES_MS, frames, side="right") - 1, 0, len(pause["probabilities"]) - 1)
+        pause["probabilities"] = [pause["probabilities"][at] for at in nearest]
+        pause["words"] = sounds_unfinished(pause["text"], pause["language"])
+        if pause["truth"] == "end":
+            pause["lasted_ms"] = np.inf
+    return [pauses for pauses in turns if pauses]
+
+
+def decided_ms(pause: Pause, policy: Policy) -> float | None:
+    """After how much silence the turn is taken; None: the speaker goes on first."""
+    open_words = policy.words and pause["words"]
+    ceiling_ms = policy.unfinished_ceiling_ms if open_words else policy.ceiling_ms
+    lasted_ms: float = pause["lasted_ms"]
+    silence_ms, step_ms = policy.first_ms, policy.again_ms or ceiling_ms
+    while not open_words and silence_ms < min(ceiling_ms, lasted_ms + 1):
+        part = (silence_ms - policy.first_ms) / (policy.ceiling_ms - policy.first_ms)
+        needed = policy.threshold + part * (policy.last_threshold - policy.threshold)
+        if pause["probabilities"][int(silence_ms) // FRAME_MS] >= needed:
+            return silence_ms
+        silence_ms += step_ms
+    return ceiling_ms if lasted_ms >= ceiling_ms else None
+
+
+@dataclass(frozen=True)
+class Score:
+    """`cut_off`: share of turns taken too early; `cut_pauses`: of pauses that are no end. Delays: from the true end."""
+
+    turns: int
+    cut_off: float
+    cut_pauses: float
+    p50_ms: float
+    p95_ms: float
+    mean_ms: float
+
+
+def score(turns: list[list[Pause]], policy: Policy) -> Score:
+    cut_off = cut_pauses = inner = 0
+    delays_ms = []
+    for pauses in turns:
+        middle = [decided_ms(pause, policy) for pause in pauses if pause["truth"] == "mid"]
+        cuts = sum(at_ms is not None for at_ms in middle)
+        cut_off, cut_pauses, inner = cut_off + (cuts > 0), cut_pauses + cuts, inner + len(middle)
+        ends = ((pause, decided_ms(pause, policy)) for pause in pauses if pause["truth"] == "end")
+        late = [pause["vad_ms"] + at_ms - pause["true_ms"] for pause, at_ms in ends if at_ms is not None]
+        delays_ms += late[:1]
+    p50_ms, p95_ms = np.percentile(delays_ms, [50, 95])
+    return Score(
+        len(turns), cut_off / len(turns), cut_pauses / max(inner, 1), p50_ms, p95_ms, float(np.mean(delays_ms))
+    )
+
+
+# --- reports ------------------------------------------------------------------------------------
+
+NAMED = {
+    "one question, as today": Policy(),
+    "asked again every 96 ms": Policy(again_ms=96),
+    "asked again, 0.8": Policy(again_ms=96, threshold=0.8, last_threshold=0.8),
+    "asked again, 0.8, words": Policy(again_ms=96, threshold=0.8, last_threshold=0.8, words=True),
+    "asked again, 0.95 falling to 0.5, words": Policy(again_ms=96, threshold=0.95, words=True),
+    "silence alone, 800 ms": Policy(threshold=NEVER, ceiling_ms=800),
+    "silence alone, 992 ms": Policy(threshold=NEVER, ceiling_ms=992),
+    "silence and words, 800 ms": Policy(threshold=NEVER, ceiling_ms=800, words=True),
+}
+
+
+def sets(turns: list[list[Pause]]) -> dict[str, list[list[Pause]]]:
+    """By what Smart Turn can hear in them: espeak-ng's intonation is a machine's."""
+    people = [pauses for pauses in turns if pauses[0]["kind"] in PEOPLE]
+    scripts = [pauses for pauses in turns if pauses[0]["kind"] not in PEOPLE]
+    return {language: [t for t in scripts if t[0]["language"] == language] for language in ("en", "zh")} | {
+        "people": people
+    }
+
+
+def row(name: str, policy: Policy, groups: dict[str, list[list[Pause]]]) -> str:
+    cells = []
+    for turns in groups.values():
+        found = score(turns, policy)
+        cells.append(f"{found.cut_off:.0%} / {found.cut_pauses:.0%} | {found.p50_ms:.0f} | {found.p95_ms:.0f}")
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def header(groups: dict[str, list[list[Pause]]]) -> str:
+    titles = " | ".join(f"{name}: cut off, turns / pauses | p50 | p95" for name in groups)
+    return f"| policy | {titles} |\n|---|{'---|' * 3 * len(groups)}"
+
+
+def grid() -> list[Policy]:
+    return [
+        Policy(first_ms, again_ms, threshold, last, ceiling_ms, unfinished_ms or ceiling_ms, bool(unfinished_ms))
+        for first_ms, again_ms, threshold, last, ceiling_ms, unfinished_ms in product(
+            (160, 192, 224, 256, 320, 448, 576, 704),
+            (0, 96, 128, 192),
+            (0.5, 0.8, 0.9, 0.95, 0.97, NEVER),
+            (0.3, 0.5, 0.8, 0.95, NEVER),
+            (608, 704, 800, 896, 992, 1504),
+            (0, 992, 1504),
+        )
+    ]
+
+
+def best(turns: list[list[Pause]]) -> list[tuple[Policy, Score]]:
+    """Policies no other beats in cut-offs, median and p95 at once, from few cut-offs to many."""
+    tried = sorted(((policy, score(turns, policy)) for policy in grid()), key=lambda each: each[1].p50_ms)
+    kept: list[tuple[Policy, Score]] = []
+    for policy, found in sorted(tried, key=lambda each: (each[1].cut_off, each[1].p50_ms, each[1].p95_ms)):
+        if all(found.p50_ms < other.p50_ms or found.p95_ms < other.p95_ms for _, other in kept):
+            kept.append((policy, found))
+    return kept
+
+
+def main() -> None:
+    turns = load()
+    groups = sets(turns)
+    print(header(groups))
+    for name, policy in NAMED.items():
+        print(row(name, policy, groups))
+    print("\nTrade-off on everything:\n")
+    for policy, found in best(turns):
+        print(f"{found.cut_off:.1%} p50 {found.p50_ms:.0f} p95 {found.p95_ms:.0f} {policy}")
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,7 @@
     python benchmarks/peers/run.py      about six minutes; writes benchmarks/results/DATE-peers.md and .json
 
 Needs AVATAR's development environment and its weights. Pipecat gets an environment of its own, made at the first run.
-All servers run the whole time and are asked one after the other, so that what else the machine does falls on all alike.
+All servers run the whole time, so that what else the machine does falls on all alike.
 What is compared, and how it is kept fair, is in `README.md`.
 """
 
@@ -40,7 +40,7 @@ HEAR_S = 1.5
 """An answer that goes on for longer is interrupted."""
 BREATH_S = 1.0
 LISTENERS = 8
-LISTEN_S = 8.0
+LISTEN_S = 10.0
 SETTLE_S = 2.5
 
 
@@ -121,10 +121,9 @@ async def converse(peer: Peer, call: Caller, questions: Iterator[Question], call
 
 
 async def take_turns(peers: list[Peer], spoken: list[Question]) -> None:
-    """One round: each scenario with one peer after the other, in the opposite order of the scenario before."""
-    for peer in peers:
-        if peer.listens:
-            await listen(peer)
+    """One round. All listen at once: they need little, and noise falls on all alike. They talk one after
+    the other, in the opposite order each time."""
+    await asyncio.gather(*(listen(peer) for peer in peers if peer.listens))
     for order, callers in zip(itertools.cycle((peers[::-1], peers)), TALKS, strict=False):
         for peer in order:
             await talk(peer, itertools.cycle(spoken), callers)

@@ -18,7 +18,9 @@ import numpy as np
 from endpointing import CACHE, FRAME_MS, SILENCES_MS
 
 Pause = dict[str, Any]
+PLAIN = ("question", "command", "short", "dialogue", "sentence")
 PEOPLE = ("reading", "slow reading", "dialogue", "sentence")
+SOON_MS = 300
 NEVER = 2.0
 """A threshold no probability reaches."""
 
@@ -102,52 +104,57 @@ def decided_ms(pause: Pause, policy: Policy) -> float | None:
 
 @dataclass(frozen=True)
 class Score:
-    """`cut_off`: share of turns taken too early; `cut_pauses`: of pauses that are no end. Delays: from the true end."""
+    """`cut_off`: share of turns taken too early; `cut_pauses`: of pauses that are no end. `soon`: of the turns cut
+    off, those whose speaker always went on within `SOON_MS`, before a reply is heard. Delays: from the true end."""
 
     turns: int
     cut_off: float
     cut_pauses: float
+    soon: float
     p50_ms: float
     p95_ms: float
-    mean_ms: float
 
 
 def score(turns: list[list[Pause]], policy: Policy) -> Score:
-    cut_off = cut_pauses = inner = 0
+    cut_off = cut_pauses = inner = soon = 0
     delays_ms = []
     for pauses in turns:
-        middle = [decided_ms(pause, policy) for pause in pauses if pause["truth"] == "mid"]
-        cuts = sum(at_ms is not None for at_ms in middle)
-        cut_off, cut_pauses, inner = cut_off + (cuts > 0), cut_pauses + cuts, inner + len(middle)
+        middle = [(pause["lasted_ms"], decided_ms(pause, policy)) for pause in pauses if pause["truth"] == "mid"]
+        left_ms = [lasted_ms - at_ms for lasted_ms, at_ms in middle if at_ms is not None]
+        cut_off, cut_pauses, inner = cut_off + bool(left_ms), cut_pauses + len(left_ms), inner + len(middle)
+        soon += bool(left_ms) and max(left_ms) <= SOON_MS
         ends = ((pause, decided_ms(pause, policy)) for pause in pauses if pause["truth"] == "end")
         late = [pause["vad_ms"] + at_ms - pause["true_ms"] for pause, at_ms in ends if at_ms is not None]
         delays_ms += late[:1]
     p50_ms, p95_ms = np.percentile(delays_ms, [50, 95])
-    return Score(
-        len(turns), cut_off / len(turns), cut_pauses / max(inner, 1), p50_ms, p95_ms, float(np.mean(delays_ms))
-    )
+    return Score(len(turns), cut_off / len(turns), cut_pauses / max(inner, 1), soon / max(cut_off, 1), p50_ms, p95_ms)
 
 
 # --- reports ------------------------------------------------------------------------------------
 
 NAMED = {
-    "one question, as today": Policy(),
-    "asked again every 96 ms": Policy(again_ms=96),
-    "asked again, 0.8": Policy(again_ms=96, threshold=0.8, last_threshold=0.8),
-    "asked again, 0.8, words": Policy(again_ms=96, threshold=0.8, last_threshold=0.8, words=True),
-    "asked again, 0.95 falling to 0.5, words": Policy(again_ms=96, threshold=0.95, words=True),
-    "silence alone, 800 ms": Policy(threshold=NEVER, ceiling_ms=800),
-    "silence alone, 992 ms": Policy(threshold=NEVER, ceiling_ms=992),
-    "silence and words, 800 ms": Policy(threshold=NEVER, ceiling_ms=800, words=True),
+    "one question at 224 ms, 0.5": Policy(),
+    "again every 96 ms": Policy(again_ms=96),
+    "again every 192 ms": Policy(again_ms=192),
+    "again every 96 ms, 0.8": Policy(again_ms=96, threshold=0.8, last_threshold=0.8),
+    "one question at 160 ms, words, ceiling 992": Policy(160, 0, 0.5, 0.5, 992, 992, True),
+    "one question at 224 ms, words, ceiling 992": Policy(224, 0, 0.5, 0.5, 992, 992, True),
+    "one question at 224 ms, 0.8, words, ceiling 992": Policy(224, 0, 0.8, 0.8, 992, 992, True),
+    "one question at 448 ms, 0.8, words, ceiling 896/992": Policy(448, 0, 0.8, 0.8, 896, 992, True),
+    "every 96 ms from 704, 0.9 to 0.3, words, 992": Policy(704, 96, 0.9, 0.3, 992, 992, True),
+    "silence alone, 800 ms": Policy(threshold=NEVER, last_threshold=NEVER, ceiling_ms=800),
+    "silence alone, 896 ms": Policy(threshold=NEVER, last_threshold=NEVER, ceiling_ms=896),
+    "silence alone, 992 ms": Policy(threshold=NEVER, last_threshold=NEVER, ceiling_ms=992),
 }
 
 
 def sets(turns: list[list[Pause]]) -> dict[str, list[list[Pause]]]:
-    """By what Smart Turn can hear in them: espeak-ng's intonation is a machine's."""
-    people = [pauses for pauses in turns if pauses[0]["kind"] in PEOPLE]
-    scripts = [pauses for pauses in turns if pauses[0]["kind"] not in PEOPLE]
-    return {language: [t for t in scripts if t[0]["language"] == language] for language in ("en", "zh")} | {
-        "people": people
+    """All; turns without a pause; those with one; and people, for espeak-ng's intonation is a machine's."""
+    return {
+        "all": turns,
+        "plain": [pauses for pauses in turns if pauses[0]["kind"] in PLAIN],
+        "with pauses": [pauses for pauses in turns if pauses[0]["kind"] not in PLAIN],
+        "people": [pauses for pauses in turns if pauses[0]["kind"] in PEOPLE],
     }
 
 
@@ -155,12 +162,14 @@ def row(name: str, policy: Policy, groups: dict[str, list[list[Pause]]]) -> str:
     cells = []
     for turns in groups.values():
         found = score(turns, policy)
-        cells.append(f"{found.cut_off:.0%} / {found.cut_pauses:.0%} | {found.p50_ms:.0f} | {found.p95_ms:.0f}")
+        cells.append(
+            f"{found.cut_off:.0%} / {found.cut_pauses:.0%} ({found.soon:.0%}) | {found.p50_ms:.0f} | {found.p95_ms:.0f}"
+        )
     return f"| {name} | {' | '.join(cells)} |"
 
 
 def header(groups: dict[str, list[list[Pause]]]) -> str:
-    titles = " | ".join(f"{name}: cut off, turns / pauses | p50 | p95" for name in groups)
+    titles = " | ".join(f"{name}: cut off, turns / pauses (soon) | p50 | p95" for name in groups)
     return f"| policy | {titles} |\n|---|{'---|' * 3 * len(groups)}"
 
 
@@ -180,7 +189,7 @@ def grid() -> list[Policy]:
 
 def best(turns: list[list[Pause]]) -> list[tuple[Policy, Score]]:
     """Policies no other beats in cut-offs, median and p95 at once, from few cut-offs to many."""
-    tried = sorted(((policy, score(turns, policy)) for policy in grid()), key=lambda each: each[1].p50_ms)
+    tried = [(policy, score(turns, policy)) for policy in grid()]
     kept: list[tuple[Policy, Score]] = []
     for policy, found in sorted(tried, key=lambda each: (each[1].cut_off, each[1].p50_ms, each[1].p95_ms)):
         if all(found.p50_ms < other.p50_ms or found.p95_ms < other.p95_ms for _, other in kept):
@@ -188,9 +197,27 @@ def best(turns: list[list[Pause]]) -> list[tuple[Policy, Score]]:
     return kept
 
 
+def knowledge(turns: list[list[Pause]]) -> str:
+    """What Smart Turn knows after so much silence, in pauses that last as long: share of answers of 0.5 and more where
+    the speaker goes on and where not, and how often an end has the higher answer of the two (0.5: by chance)."""
+    rows = ["| silence | whose | goes on | is done | end above pause |", "|---|---|---|---|---|"]
+    for silence_ms in (128, 160, 224, 320, 448, 640):
+        for whose in ("en", "zh", "people"):
+            found: dict[str, list[float]] = {"mid": [], "end": [], "may_end": []}
+            for pause in (pause for pauses in turns for pause in pauses if pause["lasted_ms"] >= silence_ms):
+                if whose == ("people" if pause["kind"] in PEOPLE else pause["language"]):
+                    found[pause["truth"]].append(pause["probabilities"][silence_ms // FRAME_MS])
+            mid, end = np.array(found["mid"]), np.array(found["end"])
+            above = np.mean(end[:, np.newaxis] > mid)
+            shares = " | ".join(f"{np.mean(known >= 0.5):.0%} of {known.size}" for known in (mid, end))
+            rows.append(f"| {silence_ms} | {whose} | {shares} | {above:.2f} |")
+    return "\n".join(rows)
+
+
 def main() -> None:
     turns = load()
     groups = sets(turns)
+    print(knowledge(turns), "\n")
     print(header(groups))
     for name, policy in NAMED.items():
         print(row(name, policy, groups))

@@ -131,6 +131,7 @@ async def take_turns(peers: list[Peer], spoken: list[Question]) -> None:
 
 async def perform(python: Path, rounds: int) -> dict[str, Any]:
     """The whole comparison; its result as the JSON report has it."""
+    described = circumstances.describe(python)
     spoken = await spoken_questions()
     async with AsyncExitStack() as stack:
         url, pid = await stack.enter_async_context(running_server(LISTENERS))
@@ -146,7 +147,7 @@ async def perform(python: Path, rounds: int) -> dict[str, Any]:
             await take_turns(peers, spoken)
         load = {"before": load_before, "after": circumstances.load_average()}
     results = {peer.name: peer.result() for peer in peers}
-    return circumstances.describe(python) | {
+    return described | {
         "load_average": load,
         "peers": results,
         "ratios": report.ratios(results),

@@ -121,11 +121,10 @@ async def converse(peer: Peer, call: Caller, questions: Iterator[Question], call
 
 
 async def take_turns(peers: list[Peer], spoken: list[Question]) -> None:
-    """One round. All listen at once: they need little, and noise falls on all alike. They talk one after
-    the other, in the opposite order each time."""
+    """One round: all listen at once, which takes little and lets noise fall on all alike; then they talk in turn."""
     await asyncio.gather(*(listen(peer) for peer in peers if peer.listens))
-    for order, callers in zip(itertools.cycle((peers[::-1], peers)), TALKS, strict=False):
-        for peer in order:
+    for callers in TALKS:
+        for peer in peers:
             await talk(peer, itertools.cycle(spoken), callers)
 
 
@@ -143,8 +142,8 @@ async def perform(python: Path, rounds: int) -> dict[str, Any]:
         for peer in peers:
             await warm_up(peer, spoken[0])
         load_before = circumstances.load_average()
-        for _ in range(rounds):
-            await take_turns(peers, spoken)
+        for count in range(rounds):
+            await take_turns(peers[:: -1 if count % 2 else 1], spoken)
         load = {"before": load_before, "after": circumstances.load_average()}
     results = {peer.name: peer.result() for peer in peers}
     return described | {

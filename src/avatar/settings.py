@@ -93,7 +93,6 @@ class TurnTakingSettings(Section):
     eager_ms: int = Field(128, ge=32, description="Silence after which a reply is prepared, unheard.")
     eager_tries: int = Field(3, ge=0, description="Replies prepared and dropped in one turn, at most; 0 prepares none.")
     silence_ms: int = Field(224, ge=64, description="Silence after which end-of-turn detection is asked.")
-    ask_again_ms: int = Field(192, ge=32, description="Further silence after which it is asked again.")
     ceiling_ms: int = Field(
         1500,
         ge=200,

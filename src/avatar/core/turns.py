@@ -20,8 +20,7 @@ class TurnPolicy:
     eager_ms: float = 128
     eager_tries: int = 3
     silence_ms: float = 224
-    ask_again_ms: float = 192
-    ceiling_ms: float = 1500
+    ceiling_ms: float = 1200
     ceiling_least_ms: float = 800
     ceiling_most_ms: float = 3000
     end_threshold: float = 0.5
@@ -102,7 +101,7 @@ class DropReply:
 
 @dataclass(frozen=True)
 class AskEnd:
-    """Ask end-of-turn detection, now or once more; answer with `EndVerdict` before the next `Frame`."""
+    """Ask end-of-turn detection; answer with `EndVerdict` before the next `Frame`."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ class TurnTaking:
         self._last_voice_ms = 0.0
         self._tries = 0
         self._prepared = False
-        self._ask_at_ms = 0.0
+        self._asked = False
 
     @property
     def ceiling_ms(self) -> float:
@@ -213,7 +212,7 @@ class TurnTaking:
             return []
         self.phase = Phase.PAUSED
         self._voiced_ms = 0.0
-        self._ask_at_ms = self.policy.silence_ms
+        self._asked = False
         if self._tries >= self.policy.eager_tries:
             return []
         self._tries += 1
@@ -230,8 +229,8 @@ class TurnTaking:
         silence_ms = frame.end_ms - self._last_voice_ms
         if silence_ms >= self._habit.ceiling_ms:
             return self._commit(frame.end_ms)
-        if silence_ms >= self._ask_at_ms:
-            self._ask_at_ms = silence_ms + self.policy.ask_again_ms
+        if silence_ms >= self.policy.silence_ms and not self._asked:
+            self._asked = True
             return [AskEnd()]
         return []
 

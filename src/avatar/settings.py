@@ -90,7 +90,7 @@ class TurnTakingSettings(Section):
 
     speech_threshold: float = Field(0.5, gt=0, lt=1, description="Voice activity above this is speech.")
     min_speech_ms: int = Field(96, ge=32, description="Sound shorter than this is not speech.")
-    eager_ms: int = Field(128, ge=32, description="Silence after which a reply is prepared, unheard.")
+    eager_ms: int = Field(96, ge=32, description="Silence after which a reply is prepared, unheard.")
     eager_tries: int = Field(3, ge=0, description="Replies prepared and dropped in one turn, at most; 0 prepares none.")
     silence_ms: int = Field(224, ge=64, description="Silence after which end-of-turn detection is asked.")
     ceiling_ms: int = Field(

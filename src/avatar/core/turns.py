@@ -17,7 +17,7 @@ class TurnPolicy:
 
     speech_threshold: float = 0.5
     min_speech_ms: float = 96
-    eager_ms: float = 128
+    eager_ms: float = 96
     eager_tries: int = 3
     silence_ms: float = 224
     ceiling_ms: float = 1200

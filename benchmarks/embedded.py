@@ -82,8 +82,10 @@ def text(results: dict[str, Result], starts_s: list[float], load: tuple[float, .
     """The result as a page."""
     some = next(iter(results.values()))
     rows = [line(name, result) for name, result in results.items() if result["questions"]]
-    listening = results["five sessions that listen"].get("per_session")
-    churn = results["200 rounds of connect, talk, leave"].get("churn")
+    listening = results["five sessions that listen"]["per_session"]
+    rss_mib = [
+        round(rss / 2**20) for rss in results["200 rounds of connect, talk, leave"]["churn"]["rss_bytes_after_round"]
+    ]
     return "\n".join(
         [
             f"# The embedded default ({some['date'][:10]})",
@@ -99,8 +101,12 @@ def text(results: dict[str, Result], starts_s: list[float], load: tuple[float, .
             "|---|---|---|---|---|---|---|",
             *rows,
             "",
-            f"A listening session (20 ms frames of room noise): {json.dumps(listening)}",
-            f"Memory over 200 rounds: {json.dumps(churn)}",
+            f"A listening session (20 ms frames of room noise): {listening['cpu_percent']:.2f} % of a core, "
+            f"{listening['rss_bytes'] / 2**20:.2f} MiB.",
+            "",
+            "Memory of the server and its decoder processes, MiB, after 5, 50, 100, 150 and 200 sessions: "
+            f"{', '.join(str(rss_mib[done]) for done in (0, 9, 19, 29, 39))}; {rss_mib[-1] / rss_mib[0] - 1:+.1%}.",
+            "",
             f"Start to ready, everything in place: {', '.join(f'{seconds:.1f} s' for seconds in starts_s)}",
             "",
         ]

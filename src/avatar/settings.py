@@ -94,7 +94,7 @@ class TurnTakingSettings(Section):
     eager_tries: int = Field(3, ge=0, description="Replies prepared and dropped in one turn, at most; 0 prepares none.")
     silence_ms: int = Field(224, ge=64, description="Silence after which end-of-turn detection is asked.")
     ceiling_ms: int = Field(
-        1500,
+        1200,
         ge=200,
         description="Silence that ends the turn whatever is answered, until the speaker's pauses are known.",
     )

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from avatar.core.errors import SetupError
+from avatar.core.turns import TurnPolicy
 from avatar.settings import Section, Settings, load
 
 
@@ -67,6 +68,12 @@ def test_lists_come_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_models_folder_has_a_variable_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AVATAR_MODELS_DIR", str(tmp_path))
     assert load().models_dir == tmp_path
+
+
+def test_turn_taking_has_one_set_of_defaults() -> None:
+    defaults = load().turn_taking.model_dump()
+    policy = TurnPolicy()
+    assert {name: getattr(policy, name) for name in defaults} == defaults
 
 
 def test_an_answer_must_leave_room_for_the_question() -> None:

@@ -201,7 +201,8 @@ class TestEspeak(TextToSpeechContract):
         for language in sorted(engine.capabilities.languages - {"en"}):
             spoken = audio(await speak(engine, "Bonjour, mes amis.", language=language))
             assert spoken.size
-            assert spoken.size != default.size, language
+            same_length = spoken.size == default.size  # by chance, one time in a thousand: then the sound must differ
+            assert not same_length or np.abs(spoken - default).mean() > 0.3 * np.abs(default).mean(), language
 
     async def test_every_voice_it_lists_speaks(self, engine: Espeak, capfd: pytest.CaptureFixture[str]) -> None:
         assert len(engine.voices) > 100

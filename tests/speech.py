@@ -24,22 +24,23 @@ _CACHE = Path(__file__).parents[1] / ".pytest_cache" / "speech"
 def beckett() -> Pcm:
     """Ten seconds of a man saying `BECKETT_WORDS`, float32, mono, 16 kHz: 0.3 s of room noise, "Ever tried." until
     1.2 s, "Ever failed." from 1.8 s. Fetched once with pip, so tests that use it are marked `weights`."""
-    with zipfile.ZipFile(_beckett_wheel()) as wheel:
-        data = wheel.read("moonshine_onnx/assets/beckett.wav")
+    with zipfile.ZipFile(wheel(_BECKETT_PACKAGE)) as archive:
+        data = archive.read("moonshine_onnx/assets/beckett.wav")
     pcm, rate_hz = soundfile.read(io.BytesIO(data), dtype="float32")
     assert rate_hz == INPUT_RATE_HZ
     return np.asarray(pcm, dtype=np.float32)
 
 
-def _beckett_wheel() -> Path:
-    if not any(_CACHE.glob("*.whl")):
-        _CACHE.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=_CACHE) as folder:  # test processes may fetch it at the same time
+def wheel(package: str, cache: Path = _CACHE) -> Path:
+    """The wheel of `package` (`name==version`), fetched once with pip into `cache`, a folder for it alone."""
+    if not any(cache.glob("*.whl")):
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache) as folder:  # test processes may fetch it at the same time
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
-            subprocess.run([*command, _BECKETT_PACKAGE], check=True)
-            for wheel in Path(folder).glob("*.whl"):
-                wheel.rename(_CACHE / wheel.name)
-    return next(_CACHE.glob("*.whl"))
+            subprocess.run([*command, package], check=True)
+            for file in Path(folder).glob("*.whl"):
+                file.rename(cache / file.name)
+    return next(cache.glob("*.whl"))
 
 
 async def spoken(text: str, *, language: str | None = None) -> Pcm:

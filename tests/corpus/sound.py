@@ -5,9 +5,6 @@ are fetched with pip; only the scripts need nothing.
 """
 
 import io
-import subprocess
-import sys
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +17,7 @@ from avatar.core.audio import INPUT_RATE_HZ, Pcm, ms_to_samples, resample, sampl
 from avatar.engines.tts.espeak import SAMPLE_RATE_HZ
 from avatar.engines.tts.espeak_library import library
 from tests.corpus import Utterance
-from tests.speech import beckett
+from tests.speech import beckett, wheel
 
 LEAD_MS = 500
 TAIL_MS = 4000
@@ -164,19 +161,7 @@ def _noise(samples: int) -> Pcm:
 
 @cache
 def _asset(name: str) -> Pcm:
-    with zipfile.ZipFile(_wheel()) as wheel:
-        data = wheel.read(f"moonshine_voice/assets/{name}")
+    with zipfile.ZipFile(wheel(_VOICE_PACKAGE, _CACHE)) as archive:
+        data = archive.read(f"moonshine_voice/assets/{name}")
     pcm, rate_hz = soundfile.read(io.BytesIO(data), dtype="float32")
     return resample(pcm if pcm.ndim == 1 else pcm.mean(axis=1), rate_hz, INPUT_RATE_HZ)
-
-
-def _wheel() -> Path:
-    """Fetched once with pip."""
-    if not any(_CACHE.glob("*.whl")):
-        _CACHE.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=_CACHE) as folder:  # test processes may fetch it at the same time
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
-            subprocess.run([*command, _VOICE_PACKAGE], check=True)
-            for wheel in Path(folder).glob("*.whl"):
-                wheel.rename(_CACHE / wheel.name)
-    return next(_CACHE.glob("*.whl"))

@@ -110,9 +110,11 @@ class _Counting:
     def reset(self) -> None:
         self._inner.reset()
 
-    def probability(self, frame: Pcm) -> float:
-        self._vad.judged.release()
-        return self._inner.probability(frame)
+    def probabilities(self, pcm: Pcm) -> list[float]:
+        found = self._inner.probabilities(pcm)
+        for _ in found:
+            self._vad.judged.release()
+        return found
 
 
 @dataclass

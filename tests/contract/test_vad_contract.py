@@ -32,7 +32,7 @@ async def sentence(vad: VoiceActivity) -> list[Pcm]:
 
 def listen(vad: VoiceActivity, frames: list[Pcm]) -> list[float]:
     stream = vad.open()
-    return [stream.probability(frame) for frame in frames]
+    return [probability for frame in frames for probability in stream.probabilities(frame)]
 
 
 def test_it_is_what_the_protocol_says(vad: VoiceActivity) -> None:
@@ -62,28 +62,38 @@ def test_streams_do_not_mix(vad: VoiceActivity, sentence: list[Pcm]) -> None:
     one, other = vad.open(), vad.open()
     together = []
     for frame in sentence:
-        together.append(one.probability(frame))
-        other.probability(frame[::-1].copy())
+        together += one.probabilities(frame)
+        other.probabilities(frame[::-1].copy())
     assert together == alone
 
 
 def test_reset_forgets(vad: VoiceActivity, sentence: list[Pcm]) -> None:
     stream = vad.open()
-    first = [stream.probability(frame) for frame in sentence]
+    first = stream.probabilities(np.concatenate(sentence))
     stream.reset()
-    assert [stream.probability(frame) for frame in sentence] == first
+    assert stream.probabilities(np.concatenate(sentence)) == first
+
+
+def test_frames_may_come_one_by_one_or_several_at_once(vad: VoiceActivity, sentence: list[Pcm]) -> None:
+    stream = vad.open()
+    in_threes = [
+        probability
+        for first in range(0, len(sentence), 3)
+        for probability in stream.probabilities(np.concatenate(sentence[first : first + 3]))
+    ]
+    assert in_threes == pytest.approx(listen(vad, sentence), abs=1e-5)
 
 
 def test_the_frame_is_left_as_it_was(vad: VoiceActivity, sentence: list[Pcm]) -> None:
     frame = sentence[20].copy()
-    vad.open().probability(frame)
+    vad.open().probabilities(frame)
     assert np.array_equal(frame, sentence[20])
 
 
-@pytest.mark.parametrize("wrong", [0, 1, 511, 513])
+@pytest.mark.parametrize("wrong", [0, 1, 511, 513, 1023])
 def test_a_frame_of_another_length_is_refused(vad: VoiceActivity, wrong: int) -> None:
     with pytest.raises(ValueError, match="512"):
-        vad.open().probability(silence(wrong))
+        vad.open().probabilities(silence(wrong))
 
 
 def test_it_is_quick_enough_for_the_event_loop(vad: VoiceActivity, sentence: list[Pcm]) -> None:
@@ -91,14 +101,14 @@ def test_it_is_quick_enough_for_the_event_loop(vad: VoiceActivity, sentence: lis
     times_s = []
     for frame in sentence * 3:
         start_s = time.perf_counter()
-        stream.probability(frame)
+        stream.probabilities(frame)
         times_s.append(time.perf_counter() - start_s)
     assert statistics.median(times_s) < 0.0005
 
 
 async def test_warming_and_closing_may_be_repeated(vad: VoiceActivity) -> None:
     await vad.warm_up()
-    vad.open().probability(silence(vad.frame_samples))
+    vad.open().probabilities(silence(vad.frame_samples))
     await vad.aclose()
     await vad.aclose()
 

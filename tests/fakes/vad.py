@@ -30,9 +30,11 @@ class FakeVoiceActivity:
 class FakeVoiceStream:
     """Fills `VoiceStream`; it has no past to forget."""
 
-    def probability(self, frame: Pcm) -> float:
-        if frame.size != FakeVoiceActivity.frame_samples:
-            raise ValueError(f"a frame has {FakeVoiceActivity.frame_samples} samples, not {frame.size}")
-        return 0.99 if float(np.sqrt(np.mean(frame * frame))) > SPEECH_RMS else 0.01
+    def probabilities(self, pcm: Pcm) -> list[float]:
+        size = FakeVoiceActivity.frame_samples
+        if not pcm.size or pcm.size % size:
+            raise ValueError(f"a frame has {size} samples: {pcm.size} are no whole number of them")
+        loudness = np.sqrt(np.mean(np.square(pcm.reshape(-1, size)), axis=1))
+        return [0.99 if rms > SPEECH_RMS else 0.01 for rms in loudness]
 
     def reset(self) -> None: ...

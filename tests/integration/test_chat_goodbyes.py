@@ -59,7 +59,7 @@ async def test_a_session_that_breaks_says_so_and_is_gone(tmp_path: Path, caplog:
             return BrokenStream()
 
     class BrokenStream(FakeVoiceStream):
-        def probability(self, frame: Pcm) -> float:
+        def probabilities(self, pcm: Pcm) -> list[float]:
             raise RuntimeError("secret")
 
     async with serving(fake_engines(Fakes(vad=Broken())), settings_for(tmp_path)) as server, server.client() as client:

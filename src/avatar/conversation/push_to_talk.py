@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from avatar.conversation.reply import Said
 from avatar.conversation.watch import within
-from avatar.core.audio import INPUT_RATE_HZ, Framer, Pcm, pcm16_to_float, resample, samples_to_ms
+from avatar.core.audio import INPUT_RATE_HZ, Pcm, pcm16_to_float, resample, samples_to_ms
 from avatar.core.errors import BadAudio, BufferLimit, NoSpeech
 from avatar.engines.base import SpeechToText, VoiceActivity
 
@@ -148,7 +148,7 @@ class Recording:
 
 
 def voiced_ms(vad: VoiceActivity, pcm: Pcm, threshold: float = 0.5) -> float:
-    """Milliseconds of `pcm` (16 kHz) in which `vad` hears speech. Blocks: 3 ms for each second of audio."""
-    stream = vad.open()
-    voiced = sum(stream.probability(frame) >= threshold for frame in Framer(vad.frame_samples).push(pcm))
+    """Milliseconds of `pcm` (16 kHz) in which `vad` hears speech. Blocks: about 1 ms for each second of audio."""
+    whole = pcm[: pcm.size - pcm.size % vad.frame_samples]
+    voiced = sum(probability >= threshold for probability in vad.open().probabilities(whole)) if whole.size else 0
     return voiced * samples_to_ms(vad.frame_samples, INPUT_RATE_HZ)

@@ -16,7 +16,7 @@ from avatar.conversation.log import ConversationLog
 from avatar.conversation.outbox import Outbox
 from avatar.conversation.push_to_talk import AudioBuffer, AudioKind, BufferLimits, Decoder, Recording, check_is_raw
 from avatar.conversation.reply import Outcome, Reply, ReplyPolicy, Said, Speaker
-from avatar.core.audio import INPUT_RATE_HZ, ms_to_samples, pcm16_to_float
+from avatar.core.audio import INPUT_RATE_HZ, ms_to_samples
 from avatar.core.errors import AvatarError, BadMessage, BufferLimit, ClientError, NoSpeech, StoreError, describe
 from avatar.core.events import ErrorOccurred, ReplyDone, SpeechStarted, SpeechStopped
 from avatar.core.trace import TurnMetrics, Waste
@@ -120,9 +120,9 @@ class LiveSession:
     def audio(self, chunk: bytes) -> None:
         """Audio in the declared format. Raises `BadAudio`, `BufferLimit`."""
         if self._ears is not None:
-            if self._ears.ms_since(0) == 0:  # a file shows at its head; sound may look like one anywhere
+            if self._ears.untouched:  # a file shows at its head; sound may look like one anywhere
                 check_is_raw(chunk)
-            self._ears.hear(pcm16_to_float(chunk))
+            self._ears.hear(chunk)
             return
         self._interrupt_live()
         self._buffer.add(chunk)

@@ -20,10 +20,15 @@ INPUT_RATE_HZ = 16_000
 _INT16_SCALE = 32768.0
 
 
-def pcm16_to_float(data: bytes) -> Pcm:
-    """Little-endian int16 bytes to float32 in -1…1. Raises `BadAudio` on an odd number of bytes."""
+def check_whole_samples(data: bytes) -> None:
+    """Raise `BadAudio` on an odd number of bytes."""
     if len(data) % 2:
         raise BadAudio("PCM16 audio must hold an even number of bytes: each sample is two.")
+
+
+def pcm16_to_float(data: bytes) -> Pcm:
+    """Little-endian int16 bytes to float32 in -1…1. Raises `BadAudio` on an odd number of bytes."""
+    check_whole_samples(data)
     return np.frombuffer(data, dtype="<i2").astype(np.float32) / np.float32(_INT16_SCALE)
 
 

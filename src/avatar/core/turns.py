@@ -150,6 +150,11 @@ class TurnTaking:
         """Silence that ends the turn in any case, as this speaker's pauses have it by now."""
         return self._habit.ceiling_ms
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody speaks, neither the user nor a reply."""
+        return self.phase is Phase.QUIET and not self._reply_live
+
     def step(self, event: Event) -> list[Action]:
         """Take one event; return what to do about it, in order."""
         match event:

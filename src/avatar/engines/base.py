@@ -63,10 +63,11 @@ class Engine(Protocol):
 class VoiceStream(Protocol):
     """Voice activity of one session's microphone, frame by frame; holds recurrent state, nothing else."""
 
-    def probability(self, frame: Pcm) -> float:
-        """Speech probability 0…1 of the next frame: float32[`frame_samples`], mono, 16 kHz.
+    def probabilities(self, pcm: Pcm) -> list[float]:
+        """Speech probability 0…1 of each of the next frames: float32[n * `frame_samples`], mono, 16 kHz.
 
-        Synchronous: an implementation takes under half a millisecond or is not a voice activity engine.
+        The same numbers however many frames come at once. Synchronous: an implementation takes under half a
+        millisecond for one frame or is not a voice activity engine. Raises `ValueError` on a part of a frame.
         """
         ...
 
@@ -81,7 +82,7 @@ class VoiceActivity(Engine, Protocol):
 
     @property
     def frame_samples(self) -> int:
-        """Frame length at 16 kHz that `probability` takes."""
+        """Frame length at 16 kHz."""
         ...
 
     def open(self) -> VoiceStream: ...

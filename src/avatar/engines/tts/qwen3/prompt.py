@@ -47,6 +47,11 @@ class Opening:
     """[n, H]: what the text is laid over: the beginning of speech, then the reference's frames."""
     reference_ids: tuple[int, ...]
 
+    @property
+    def wanted_tokens(self) -> int:
+        """Text tokens that streaming text must have before speech can begin, unless it has ended."""
+        return max(0, len(self.codec_track) - len(self.reference_ids))
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -108,16 +113,16 @@ class Prompter:
         frames = self._predictor.embed(voice.reference.codes.to(track.device))
         return Opening(torch.cat(rows), torch.cat([track, frames]), voice.reference.text_ids)
 
-    def streaming(self, opening: Opening, ids: Sequence[int], ended: bool) -> Prompt | None:
-        """The prompt for text that has come as far as `ids`; None while speech cannot begin on so little.
+    def streaming(self, opening: Opening, ids: Sequence[int], ended: bool) -> Prompt:
+        """The prompt for text that has come as far as `ids`, at least `opening.wanted_tokens` unless it has `ended`.
 
-        Unless `ended`, later tokens go behind `trailing`, and `config.text_ids.eos` behind the last; a frame whose
-        token has not come must wait.
+        Later tokens go behind `trailing`, and `config.text_ids.eos` behind the last; a frame whose token has not come
+        must wait.
         """
+        if not ended and len(ids) < opening.wanted_tokens:
+            raise ValueError(f"Speech begins on {opening.wanted_tokens} tokens of text, not on {len(ids)}.")
         text = [*opening.reference_ids, *ids, *([self.config.text_ids.eos] if ended else [])]
         wanted = len(opening.codec_track)
-        if len(text) < wanted and not ended:
-            return None
         laid = text[:wanted] + [self.config.text_ids.pad] * (wanted - len(text))
         rows = self._talker.text(self._ids(laid)) + opening.codec_track
         return Prompt(torch.cat([opening.rows, rows]), tuple(text[wanted:]))

@@ -40,6 +40,11 @@ class TextTokenizer:
         except Exception as error:  # the library raises nothing narrower
             raise CheckpointError(f"The tokenizer files in {directory} cannot be read: {error}.") from error
 
+    @property
+    def size(self) -> int:
+        """Tokens that plain text can have: ids from 0."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=False))
+
     def encode(self, text: str) -> list[int]:
         """Ids of a whole text, control tokens in it spelled out."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids

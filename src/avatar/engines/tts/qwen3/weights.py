@@ -38,9 +38,6 @@ class Weights:
         view._prefix, view._taken = self._prefix + prefix, self._taken
         return view
 
-    def has(self, name: str) -> bool:
-        return self._prefix + name in self._tensors
-
     def take(self, name: str, *shape: int) -> Tensor:
         """One tensor. Raises `CheckpointError` if it is missing or of another shape."""
         full = self._prefix + name
@@ -52,11 +49,11 @@ class Weights:
         self._taken.add(full)
         return tensor.to(self._device, self._dtype)
 
-    def take_all(self) -> dict[str, Tensor]:
-        """All tensors under the prefix, unchanged, for a reader that checks names and shapes itself."""
-        names = [name for name in self._tensors if name.startswith(self._prefix)]
+    def take_all(self, prefix: str) -> dict[str, Tensor]:
+        """All tensors whose names start with `prefix`, as they are, for a reader with checks of its own."""
+        names = [name for name in self._tensors if name.startswith(prefix)]
         self._taken.update(names)
-        return {name.removeprefix(self._prefix): self._tensors[name] for name in names}
+        return {name: self._tensors[name] for name in names}
 
     def finish(self) -> None:
         """Raise `CheckpointError` if a tensor was never taken: this is not the model that was expected."""

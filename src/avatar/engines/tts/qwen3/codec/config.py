@@ -144,7 +144,7 @@ def read_options(section: Mapping[str, Any], of: type[Any], prefix: str) -> dict
 def _require(content: Mapping[str, Any], prefix: str, expected: Mapping[str, object]) -> None:
     for key, value in expected.items():
         if content.get(key, value) != value:
-            raise ValueError(f"{prefix}{key} must be {value!r}, not {content[key]!r}: this codec knows no other.")
+            raise ValueError(f"{prefix}{key} must be {value!r}, not {content[key]!r}.")
 
 
 def _value(value: object, like: object, key: str) -> object:

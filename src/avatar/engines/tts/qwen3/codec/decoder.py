@@ -175,19 +175,30 @@ class CausalConv(nn.Module):
 class Upsampling(nn.Module):
     """A transposed convolution, `stride` outputs for an input; a kernel of two strides also sees the input before.
 
-    Remembering that input, not the overlap that it leaves behind, keeps one kind of memory and half its size.
+    Run as what it is to its input: a causal convolution to all `stride` outputs at once, set side by side. So it
+    remembers inputs as every other convolution does, and has fast kernels for the few inputs of a step.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int) -> None:
         super().__init__()
-        self.conv = nn.ConvTranspose1d(in_channels, out_channels, kernel, stride)
-        self.stride = stride
-        self.past = kernel // stride - 1
+        taps = kernel // stride
+        self.phases = nn.Conv1d(in_channels, out_channels * stride, taps)
+        self.past = taps - 1
+        self.shape = (out_channels, stride)
+        sources = {"conv.weight": (in_channels, out_channels, kernel)}
+        fold_at_load(self, "phases.weight", sources, lambda conv: _phases(conv[0], stride))
+        fold_at_load(
+            self, "phases.bias", {"conv.bias": (out_channels,)}, lambda conv: conv[0].repeat_interleave(stride)
+        )
 
     def forward(self, hidden: Tensor, inputs: PastInputs) -> Tensor:
-        start, length = self.past * self.stride, hidden.shape[-1] * self.stride
-        output: Tensor = self.conv(inputs.before(hidden, self.past))[..., start : start + length]
-        return output
+        phases: Tensor = self.phases(inputs.before(hidden, self.past))
+        return torch.unflatten(phases, 1, self.shape).transpose(2, 3).flatten(2)
+
+
+def _phases(weight: Tensor, stride: int) -> Tensor:
+    """A transposed convolution's `[in, out, taps * stride]` as a convolution's `[out * stride, in, taps]`."""
+    return torch.unflatten(weight, 2, (-1, stride)).flip(2).permute(1, 3, 0, 2).flatten(0, 1)
 
 
 class ConvNeXt(nn.Module):

@@ -92,7 +92,9 @@ class ResidualBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Causal, over everything before: the official code sets a window of 250 positions and does not apply it."""
+    """Sees everything before: the configuration's `sliding_window` (250 positions, 10 s) is one that the official code
+    does not apply in its eager and SDPA attention.
+    """
 
     def __init__(self, shape: EncoderConfig) -> None:
         super().__init__()

@@ -59,4 +59,5 @@ def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], dtype: torch.
         raise ValueError(str(error)) from error
     for parameter in module.parameters():
         parameter.data = parameter.data.to(dtype)
-    module.requires_grad_(False).eval()
+    device = next(module.parameters()).device  # where the tensors are; constants were made on the CPU
+    module.to(device).requires_grad_(False).eval()

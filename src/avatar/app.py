@@ -26,7 +26,7 @@ from avatar.core.errors import AvatarError, Overloaded, StoreError, describe
 from avatar.core.turns import TurnPolicy
 from avatar.engines.base import Sampling
 from avatar.media.decoder import DecoderPool
-from avatar.server import chat, conversations, hosts, pages, problems, wire
+from avatar.server import chat, conversations, events, hosts, pages, problems, wire
 from avatar.settings import Settings, load
 from avatar.store import Store
 
@@ -50,6 +50,7 @@ class Service:
             settings.admission.max_vram_fraction,
             used_vram_fraction,
         )
+        self.feed = events.Feed()
         self._store: Store | None = None
         self._house: House | None = None
         self._problem = "The models are being loaded."
@@ -154,6 +155,7 @@ def assemble(service: Service) -> FastAPI:
         chat.router(service.house, service.sessions, service.limits, server.send_timeout_s, server.allowed_origins)
     )
     app.include_router(conversations.router(service.store))
+    app.include_router(events.router(service.feed, server.send_timeout_s, server.allowed_origins))
     pages.mount(app)
     return app
 

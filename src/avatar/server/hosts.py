@@ -1,4 +1,4 @@
-"""Which names the server answers to while it listens to its own machine alone.
+"""Which names the server answers to while it listens to its own machine alone, and whose pages may connect.
 
 A page of any site can have its own name pointed at 127.0.0.1 (DNS rebinding); its browser then takes the server for a
 part of that site and lets the page read everything. Such requests call the server by a name that is not its own, and
@@ -6,10 +6,11 @@ are refused before anything else sees them. Knows no route.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from ipaddress import ip_address
 
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from avatar.core.errors import BadMessage
@@ -34,6 +35,12 @@ class OwnNames:
             return
         error = BadMessage("This server does not know itself by that name. Add its address to server.allowed_origins.")
         await problems.response(error, MISDIRECTED)(scope, receive, send)
+
+
+def is_own_page(connection: HTTPConnection, origins: Collection[str]) -> bool:
+    """Whether a page of ours or of `origins` connects, or no page at all: no other may use its visitor's browser."""
+    origin = connection.headers.get("origin")
+    return origin is None or origin in origins or origin.partition("://")[2] == connection.headers.get("host")
 
 
 def is_this_machine(host: str) -> bool:

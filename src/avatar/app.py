@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI, Response
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 
 from avatar import __version__, choosing
@@ -26,7 +27,7 @@ from avatar.core.errors import AvatarError, Overloaded, StoreError, describe
 from avatar.core.turns import TurnPolicy
 from avatar.engines.base import Sampling
 from avatar.media.decoder import DecoderPool
-from avatar.server import chat, conversations, events, hosts, pages, problems, wire
+from avatar.server import access, chat, conversations, events, hosts, pages, problems, wire
 from avatar.settings import Settings, load
 from avatar.store import Store
 
@@ -119,6 +120,7 @@ class Service:
 def create_app(settings: Settings | None = None, choosings: tuple[Choosing, ...] | None = None) -> FastAPI:
     """The ASGI app. Raises `SetupError` when a stage has no engine; see `avatar doctor`."""
     settings = settings or load()
+    access.check(settings.server.host, settings.server.api_keys, settings.server.open_to_all)
     service = Service(settings, choosing.build(choosings or choosing.survey(settings), settings))
     return assemble(service)
 
@@ -134,6 +136,12 @@ def assemble(service: Service) -> FastAPI:
     app = FastAPI(title="AVATAR", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     problems.install(app)
     server = service.settings.server
+    if keys := access.Keys(server.api_keys):
+        app.add_middleware(access.OnlyWithKey, keys=keys, origins=server.allowed_origins)
+    if server.allowed_origins:  # outside the keys: a browser asks first, and without one
+        app.add_middleware(
+            CORSMiddleware, allow_origins=server.allowed_origins, allow_methods=["*"], allow_headers=["*"]
+        )
     if hosts.is_this_machine(server.host):
         app.add_middleware(hosts.OwnNames, origins=server.allowed_origins)
 

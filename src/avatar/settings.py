@@ -8,10 +8,10 @@ from this file. Nothing else in the package reads the environment.
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from avatar.core.errors import SetupError
@@ -53,6 +53,13 @@ class ServerSettings(Section):
     allowed_origins: tuple[str, ...] = Field(
         (), description="Web origins besides the server's own that may talk to it, e.g. `https://home.example`."
     )
+    api_keys: tuple[Annotated[str, StringConstraints(pattern=r"^[!-~]{16,256}$")], ...] = Field(
+        (),
+        repr=False,
+        description="Keys, any of which opens the server; each 16 or more visible ASCII characters. Empty: no key is "
+        "asked for, and the server starts for this machine alone.",
+    )
+    open_to_all: bool = Field(False, description="Start without a key on an address that others can reach.")
 
 
 class AdmissionSettings(Section):

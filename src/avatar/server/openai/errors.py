@@ -1,0 +1,79 @@
+"""Errors below `/v1`, in the shape OpenAI's clients read: `{"error": {"message", "type", "param", "code"}}`.
+
+The official SDK chooses its exception by the status, and tries again on 408, 409, 429 and 5xx: what the client did
+wrong must never be one of those. Nothing of the request is echoed.
+"""
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from avatar.core.errors import AvatarError, BadMessage, NotFound, Unauthorized, describe
+
+_CODES = {"UNAUTHORIZED": "invalid_api_key", "RATE_LIMITED": "rate_limit_exceeded", "NOT_FOUND": "not_found"}
+"""Codes that clients test for; the others are ours, in lower case."""
+
+
+class WrongField(BadMessage):
+    """A field of the request that cannot be used as it is; `param` is its name."""
+
+    def __init__(self, param: str, message: str, openai_code: str = "invalid_value") -> None:
+        super().__init__(message)
+        self.param = param
+        self.openai_code = openai_code
+
+
+def unsupported(param: str, message: str) -> WrongField:
+    """What OpenAI's API has, and this server, or the engine it runs, has not."""
+    return WrongField(param, message, "unsupported_value")
+
+
+def install(app: FastAPI) -> None:
+    """Let `app` answer in this shape whatever fails in it; call once."""
+    app.add_exception_handler(HTTPException, _from_http)
+    app.add_exception_handler(RequestValidationError, _from_validation)
+    app.add_exception_handler(AvatarError, _from_error)
+    app.add_exception_handler(Exception, _from_error)
+
+
+def body(error: BaseException, status: int | None = None, param: str | None = None) -> dict[str, Any]:
+    """What a client is told of `error`."""
+    problem = describe(error)
+    status = status or problem.http_status
+    kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        kind = "rate_limit_error"
+    code = _CODES.get(problem.code, problem.code.lower())
+    if isinstance(error, WrongField):
+        param, code = error.param, error.openai_code
+    return {"error": {"message": problem.message, "type": kind, "param": param, "code": code}}
+
+
+def response(
+    error: BaseException, status: int | None = None, param: str | None = None, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """The response to any exception."""
+    status = status or describe(error).http_status
+    return JSONResponse(body(error, status, param), status, headers)
+
+
+async def _from_error(_: Request, error: Exception) -> JSONResponse:
+    return response(error)
+
+
+async def _from_http(_: Request, error: Exception) -> JSONResponse:
+    """The framework's own refusals."""
+    assert isinstance(error, HTTPException)
+    kinds: dict[int, type[AvatarError]] = {401: Unauthorized, 404: NotFound}
+    return response(kinds.get(error.status_code, BadMessage)(error.detail), error.status_code)
+
+
+async def _from_validation(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    param = ".".join(str(part) for part in first["loc"][1:]) or None
+    return response(BadMessage(f"`{param or 'body'}` is wrong: {first['msg']}."), param=param)

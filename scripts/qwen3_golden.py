@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from avatar.engines.tts.qwen3.config import CheckpointError
 from avatar.engines.tts.qwen3.golden_cases import (
@@ -34,7 +33,6 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="where the outputs go, by the names of golden.npz")
     parser.add_argument("--compare", action="store_true", help="with SET_DIR/golden.npz")
     options = parser.parse_args()
-    torch.set_grad_enabled(False)
     try:
         made: dict[str, Any] = golden_outputs(options.set_dir)
     except CheckpointError as error:

@@ -108,7 +108,9 @@ def _check_fit(directory: Path, config: ModelConfig, codec: CodecConfig, tokeniz
         )
     ids = config.text_ids
     if tokenizer.size > min(ids.im_start, ids.im_end, ids.pad, ids.bos, ids.eos):
-        raise CheckpointError(f"{directory}: the tokenizer's {tokenizer.size} plain tokens reach into control tokens.")
+        raise CheckpointError(
+            f"{directory}: plain text reaches token {tokenizer.size - 1}, beyond the first control token."
+        )
     if len(tokenizer.encode("assistant\n")) != 2:
         raise CheckpointError(f"{directory}: the tokenizer has no tokens of their own for 'assistant' and a new line.")
 

@@ -7,6 +7,7 @@ and `golden.npz`, their outputs. Nothing here depends on one set's salt, sizes o
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ class GoldenModel:
     def outputs(self) -> Iterator[tuple[str, Array]]:
         """Every output by name, but the decoder's: that needs codes."""
         if self.checkpoint.speaker_encoder is not None:
-            codes, speaker = self.reference()
+            codes, speaker = self.reference
             yield f"{self.kind}.ref.codes", _codes(codes)
             yield f"{self.kind}.ref.speaker", speaker.numpy()
             for length in self.parameters["encode_lengths"]:
@@ -72,6 +73,7 @@ class GoldenModel:
                 yield f"{name}.{index}.wav_first_10_frames", wav[:WAV_SAMPLES].numpy()
                 yield f"{name}.{index}.n_samples", np.array(len(wav))
 
+    @cached_property
     def reference(self) -> tuple[Tensor, Tensor]:
         """Codes[T, 16] and speaker vector of the set's reference recording."""
         wav = _noise(self.parameters["reference"]["seed"], self.parameters["reference"]["samples"])
@@ -115,7 +117,7 @@ class GoldenModel:
         prompter = self.checkpoint.prompter
         if self.checkpoint.speaker_encoder is None:
             return prompter.speaker(case["speaker"]) if case.get("speaker") else Voice()
-        codes, speaker = self.reference()
+        codes, speaker = self.reference
         return prompter.clone(speaker) if case["mode"] == "xvec" else prompter.clone(speaker, codes, case["ref_text"])
 
     def _prompt(self, case: Mapping[str, Any], voice: Voice) -> Prompt:

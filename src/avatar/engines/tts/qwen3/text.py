@@ -42,8 +42,8 @@ class TextTokenizer:
 
     @property
     def size(self) -> int:
-        """Tokens that plain text can have: ids from 0."""
-        return int(self._tokenizer.get_vocab_size(with_added_tokens=False))
+        """One more than the largest id that plain text can have."""
+        return 1 + max(self._tokenizer.get_vocab(with_added_tokens=False).values())
 
     def encode(self, text: str) -> list[int]:
         """Ids of a whole text, control tokens in it spelled out."""

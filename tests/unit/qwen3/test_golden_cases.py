@@ -1,0 +1,55 @@
+"""The engine against the official package: greedy codes identical in every case, audio within its bound."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from avatar.engines.tts.qwen3.golden_cases import GoldenModel, differences
+from tests.unit.qwen3.conftest import GOLDEN_DIR, GoldenSet
+from tests.unit.qwen3.models import checkpoint
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def golden_model(kind: str, made: GoldenSet, content: dict[str, Any]) -> GoldenModel:
+    cases = {name: case for name, case in content["cases"].items() if name.startswith(f"{kind}.")}
+    return GoldenModel(kind, checkpoint(kind), made.codec_tensors, cases, content["set"])
+
+
+@pytest.mark.parametrize("kind", ["base", "custom"])
+def test_every_output_is_the_official_one(
+    kind: str, golden_set: Callable[[str], GoldenSet], golden_cases: dict[str, Any], golden: Arrays
+) -> None:
+    made = dict(golden_model(kind, golden_set(kind), golden_cases).outputs())
+    expected = {name: array for name, array in golden.items() if name.split(".")[0] == kind and ".decoder." not in name}
+    assert len(expected) > 15
+    assert list(differences(made, expected)) == []
+
+
+def test_a_set_gives_its_models_by_name() -> None:
+    models = list(GoldenModel.load_all(GOLDEN_DIR))
+    assert [model.kind for model in models] == ["base", "custom"]
+    assert {name.split(".")[0] for model in models for name in model.cases} == {"base", "custom"}
+
+
+def test_streamed_decoding_is_whole_decoding(
+    golden_set: Callable[[str], GoldenSet], golden_cases: dict[str, Any]
+) -> None:
+    model = golden_model("custom", golden_set("custom"), golden_cases)
+    codes = np.random.RandomState(1).randint(0, 2048, (16, 90))
+    whole, streamed = model.decoder_samples(codes), model.streamed_decoder_samples(codes, seed=2)
+    np.testing.assert_allclose(streamed, whole, atol=1e-9)
+
+
+def test_differences_are_named() -> None:
+    golden = {"a.codes": np.array([1, 2]), "a.speaker": np.array([1.0]), "gone": np.array(0), "long": np.zeros(3)}
+    made = {"a.codes": np.array([1, 3]), "a.speaker": np.array([1.0 + 5e-6]), "new": np.array(0), "long": np.zeros(2)}
+    assert list(differences(made, golden)) == [
+        "gone is missing",
+        "new is not in the golden set",
+        "a.codes is off by 1, bound 0",
+        "long has shape (2,), not (3,)",
+    ]

@@ -86,6 +86,11 @@ def test_leading_lines_are_dropped(tokenizer: TextTokenizer, lead: str) -> None:
     assert tokens == tokenizer.encode(" abc")
 
 
+def test_half_a_surrogate_pair_is_no_reason_to_stop(tokenizer: TextTokenizer) -> None:
+    committer = Committer(tokenizer)
+    assert committer.push("a \ud83d") + committer.end() == tokenizer.encode("a ?")
+
+
 def test_lines_inside_stay(tokenizer: TextTokenizer) -> None:
     committer = Committer(tokenizer)
     assert committer.push("a") + committer.push("\n\nb") + committer.end() == tokenizer.encode("a\n\nb")

@@ -6,7 +6,7 @@ and `golden.npz`, their outputs. Nothing here depends on one set's salt, sizes o
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -67,11 +67,10 @@ class GoldenModel:
             for length in self.parameters["encode_lengths"]:
                 wav = _noise(ENCODE_SEED + length, length)
                 yield f"{self.kind}.encode.{length}", _codes(self.checkpoint.encoder(wav[None])[0].T)
-        for name, case in self.cases.items():
-            for index, (codes, wav) in enumerate(self.speak(case)):
-                yield f"{name}.{index}.codes", _codes(codes)
-                yield f"{name}.{index}.wav_first_10_frames", wav[:WAV_SAMPLES].numpy()
-                yield f"{name}.{index}.n_samples", np.array(len(wav))
+        for name, spoken, wav in zip(*self.speech(), strict=True):
+            yield f"{name}.codes", _codes(spoken)
+            yield f"{name}.wav_first_10_frames", wav[:WAV_SAMPLES].numpy()
+            yield f"{name}.n_samples", np.array(len(wav))
 
     @cached_property
     def reference(self) -> tuple[Tensor, Tensor]:
@@ -80,20 +79,20 @@ class GoldenModel:
         assert self.checkpoint.speaker_encoder is not None
         return self.checkpoint.encoder(wav[None])[0].T, self.checkpoint.speaker_encoder(wav)
 
-    def speak(self, case: Mapping[str, Any]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Codes[T, 16] and audio of each text of a case; texts of one case share a batch."""
-        single = isinstance(case["text"], str)
-        rows = [case] if single else [{**case, **_row(case, n)} for n in range(len(case["text"]))]
-        voices = [self._voice(row) for row in rows]
-        prompts = [self._prompt(row, voice) for row, voice in zip(rows, voices, strict=True)]
-        sampling = replace(
-            self.checkpoint.config.sampling,
+    def speech(self) -> tuple[list[str], list[Tensor], list[Tensor]]:
+        """Names, codes[T, 16] and audio of all texts of all cases, spoken in one batch."""
+        rows = {f"{name}.{n}": row for name, case in self.cases.items() for n, row in enumerate(_rows(case))}
+        voices = [self._voice(row) for row in rows.values()]
+        prompts = [self._prompt(row, voice) for row, voice in zip(rows.values(), voices, strict=True)]
+        sampling = Sampling(
             talker=GREEDY,
             predictor=GREEDY,
+            repetition_penalty=self.checkpoint.config.sampling.repetition_penalty,
             max_frames=self.parameters["max_new_tokens"] - 1,
         )
-        for voice, codes in zip(voices, generate(self.checkpoint, prompts, sampling), strict=True):
-            yield codes, self._decode(voice, codes)
+        codes = generate(self.checkpoint, prompts, sampling)
+        wavs = [self._decode(voice, spoken) for voice, spoken in zip(voices, codes, strict=True)]
+        return list(rows), codes, wavs
 
     def decoder_samples(self, codes: Array) -> Array:
         """One float64 pass of the decoder over codes[16, T], every 11th sample."""
@@ -198,8 +197,14 @@ def largest_difference(made: Array, golden: Array) -> float:
     return float(np.abs(made.astype(np.float64) - golden.astype(np.float64)).max(initial=0.0))
 
 
-def _row(case: Mapping[str, Any], n: int) -> dict[str, Any]:
-    return {key: value[n] for key, value in case.items() if isinstance(value, list)}
+def _rows(case: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The texts of a case with what goes with each."""
+    if isinstance(case["text"], str):
+        return [case]
+    return [
+        {key: value[n] if isinstance(value, list) else value for key, value in case.items()}
+        for n in range(len(case["text"]))
+    ]
 
 
 def _until(codes: Tensor, end: int) -> Tensor:

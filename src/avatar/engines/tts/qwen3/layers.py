@@ -92,15 +92,18 @@ class Transformer:
         heads = F.linear(x, layer.qkv).view(*x.shape[:-1], -1, config.head_dim)
         rotating, values = torch.split(heads, [config.heads + config.kv_heads, config.kv_heads], dim=-2)
         rotating = F.rms_norm(rotating, (config.head_dim,), None, config.norm_eps) * layer.qk_norm
-        first, second = rotating.chunk(2, dim=-1)
-        rotated = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+        rotated = torch.addcmul(rotating * cos, rotating.roll(config.head_dim // 2, -1), sin)
         queries, keys = torch.split(rotated, [config.heads, config.kv_heads], dim=-2)
         return queries, keys, values
 
 
 def _rotations(config: TransformerConfig, positions: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosine and sine [positions, head_dim / 2], computed in float32 as the official code does."""
+    """Cosine and signed sine [positions, head_dim], computed in float32 as the official code does.
+
+    A vector is turned by `x * cos + x rolled by half its length * sin`.
+    """
     exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device=like.device) / config.head_dim
     frequencies = 1.0 / config.rope_theta**exponents
     angles = torch.arange(positions, dtype=torch.float32, device=like.device)[:, None] * frequencies
-    return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat([cos, cos], -1).to(like.dtype), torch.cat([-sin, sin], -1).to(like.dtype)

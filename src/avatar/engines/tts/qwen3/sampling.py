@@ -67,14 +67,14 @@ class Drawing:
     def first(self, logits: Tensor) -> Tensor:
         """First codes, the end among them: logits[B, codec_vocab] -> codes[B]. Counts the frame and what was drawn."""
         sampler, slots = self.sampler, self.slots
-        scores, seen = logits.float(), sampler.seen[slots]
+        scores, seen, frames = logits.float(), sampler.seen[slots], sampler.frames[slots]
         penalty = sampler.penalty[slots].unsqueeze(1)
         scores = torch.where(seen, torch.where(scores < 0, scores * penalty, scores / penalty), scores)
-        early = (sampler.frames[slots] < MIN_FRAMES).unsqueeze(1)
+        early = (frames < MIN_FRAMES).unsqueeze(1)
         scores = scores.masked_fill(sampler.suppressed | (early & sampler.ends), -torch.inf)
         codes = self._draw(scores, 0, self.noise[:, : scores.shape[1]])
-        sampler.seen[slots, codes] = True
-        sampler.frames[slots] += 1
+        sampler.seen.index_copy_(0, slots, seen.scatter(1, codes.unsqueeze(1), True))
+        sampler.frames.index_copy_(0, slots, frames + 1)
         return codes
 
     def other(self, n: int, logits: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ class Committer:
         return ids
 
     def _take(self, text: str) -> None:
-        held = self._held + text
+        held = self._held + text.encode("utf-8", "replace").decode()  # half of a surrogate pair is no character
         if not self._started and (lines := LEADING_LINES.match(held)):
             held = held[lines.end() :]
         self._held = self._tokenizer.normalize(held)

@@ -27,9 +27,8 @@ from avatar.engines.tts.qwen3.sampling import Sampler
 Array = npt.NDArray[Any]
 Arrays = dict[str, Array]
 
-LOUDNESS = 0.1
-"""Of the white noise that stands for recordings."""
-ENCODE_SEED = 100
+# How sets are made: recordings are white noise of this loudness, those to encode seeded with 100 + their length.
+LOUDNESS, ENCODE_SEED = 0.1, 100
 DECODER_SEED, DECODER_FRAMES, DECODER_STRIDE = 9, 320, 11
 WAV_SAMPLES = 19_200
 GREEDY = Draw(sample=False)

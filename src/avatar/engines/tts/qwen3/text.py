@@ -109,12 +109,8 @@ class Committer:
         start = pieces[index - 1][0]
         before = self._held[pieces[index - 2][0] if index > 1 else 0 : start]
         rest = self._held[start:]
-        return not _composes(rest[0]) and not (rest.isspace() and before.isspace())
-
-
-def _composes(character: str) -> bool:
-    """Whether normalization may merge it with what is before: marks, and the later letters of a Hangul syllable."""
-    return unicodedata.category(character).startswith("M") or "\u1160" <= character <= "\u11ff"
+        is_mark = unicodedata.category(rest[0]).startswith("M")
+        return not is_mark and not (rest.isspace() and before.isspace())
 
 
 def _from_tables(vocab: Path, merges: Path) -> Tokenizer:

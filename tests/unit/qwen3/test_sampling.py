@@ -106,6 +106,8 @@ def test_the_end_cannot_come_before_the_third_frame_and_controls_never() -> None
     drawn = [int(made.frame(torch.tensor([0])).first(given)) for _ in range(3)]
     assert drawn[:2] == [int(given[0, :2048].argmax())] * 2
     assert drawn[2] == EOS
+    made.open(0, LIKELIEST, 0)
+    assert int(made.frame(torch.tensor([0])).first(given)) == drawn[0]
 
 
 def test_codes_that_were_drawn_are_penalised_in_their_slot_until_it_is_opened_again() -> None:
@@ -115,6 +117,7 @@ def test_codes_that_were_drawn_are_penalised_in_their_slot_until_it_is_opened_ag
     made, slots = sampler((penalised, 0), (LIKELIEST, 0)), torch.tensor([0, 1])
     drawn = [made.frame(slots).first(given).tolist() for _ in range(3)]
     assert drawn == [[5, 5], [6, 5], [5, 5]]  # 0.6 beats 1.0 / 2, and 1.0 / 2 beats 0.6 / 2
+    given[:, 7] = 0.7  # not seen yet: beats 1.0 / 2
     made.open(0, penalised, 0)
     assert made.frame(slots).first(given).tolist() == [5, 5]
 

@@ -256,10 +256,10 @@ def _ids(section: Section, below: int) -> dict[str, int]:
 
 
 def _dialects(talker: Section) -> dict[str, str]:
-    dialects = talker.section("spk_is_dialect")
-    spoken = {name.lower(): dialects.get(name, str) for name, dialect in dialects.values.items() if dialect}
+    dialects, known = talker.section("spk_is_dialect"), talker.section("codec_language_id").values
+    spoken = {name.lower(): dialects.get(name, str).lower() for name, dialect in dialects.values.items() if dialect}
     for speaker, dialect in spoken.items():
-        if dialect not in talker.section("codec_language_id").values:
+        if dialect not in map(str.lower, known):
             raise dialects.error(speaker, f"names {dialect!r}, which codec_language_id does not know")
     return spoken
 

@@ -30,9 +30,12 @@ sys.path.insert(0, str(ROOT))
 from tests.corpus import utterances  # noqa: E402
 from tests.corpus.sound import Recording, people, speak  # noqa: E402
 
-from avatar.conversation.ears import Ears, Utterance  # noqa: E402
+from avatar.conversation.ears import Ears  # noqa: E402
+from avatar.conversation.overlap import Overlap  # noqa: E402
+from avatar.conversation.utterance import Utterance  # noqa: E402
 from avatar.core.audio import INPUT_RATE_HZ, Pcm  # noqa: E402
-from avatar.core.turns import Action, CommitTurn, DropReply, PrepareReply, TurnPolicy  # noqa: E402
+from avatar.core.turn_events import Action, CommitTurn, DropReply, PrepareReply  # noqa: E402
+from avatar.core.turns import TurnPolicy  # noqa: E402
 from avatar.engines.base import Capabilities, EndOfTurn, VoiceActivity, VoiceStream  # noqa: E402
 from avatar.engines.end_of_turn.smart_turn import SmartTurn  # noqa: E402
 from avatar.engines.stt.moonshine import Moonshine  # noqa: E402
@@ -147,7 +150,9 @@ class Listener:
     def __init__(self, models: Models, policy: TurnPolicy) -> None:
         self._models = models
         self._taken: list[Utterance] = []
-        self.ears = Ears(models.vad, models.end_of_turn, self._utterance, policy, INPUT_RATE_HZ, self._act)
+        self.ears = Ears(
+            models.vad, models.end_of_turn, self._utterance, Overlap(lambda: None), policy, INPUT_RATE_HZ, self._act
+        )
         self.commits: list[CommitTurn] = []
         self.paused = False
 

@@ -172,7 +172,8 @@ def _furnish(settings: Settings, engines: Engines, decoder: DecoderPool, store: 
     conversation, turns = settings.conversation, settings.turn_taking
     sampling = Sampling(max_tokens=conversation.max_reply_tokens, temperature=conversation.temperature)
     policy = SessionPolicy(
-        turns=TurnPolicy(**turns.model_dump(), max_turn_ms=conversation.max_utterance_s * 1000),
+        turns=TurnPolicy(**turns.model_dump(exclude={"eagerness"}), max_turn_ms=conversation.max_utterance_s * 1000),
+        eagerness=turns.eagerness,
         reply=ReplyPolicy(
             conversation.first_token_timeout_s,
             conversation.stall_timeout_s,

@@ -108,7 +108,14 @@ class TurnTakingSettings(Section):
     ceiling_least_ms: int = Field(800, ge=200, description="The ceiling for people who never pause in a sentence.")
     ceiling_most_ms: int = Field(3000, ge=200, description="The ceiling for people who pause long.")
     end_threshold: float = Field(0.5, gt=0, lt=1, description="End-of-turn probability that ends the turn.")
-    barge_in_ms: int = Field(160, ge=32, description="Speech over the reply for this long interrupts it.")
+    barge_in_ms: int = Field(96, ge=32, description="Speech over the reply for this long holds it.")
+    barge_in_sure_ms: int = Field(
+        640, ge=32, description="Speech over the reply for this long stops it, whatever is said."
+    )
+    eagerness: Literal["low", "medium", "high"] = Field(
+        "medium",
+        description="How soon to answer: `low` for people who think while they speak, `high` for short questions.",
+    )
 
 
 class SttSettings(Section):

@@ -106,7 +106,11 @@ class Client:
 
     @property
     def transcripts(self) -> list[str]:
-        return [event.text for _, event in self.events if isinstance(event, TranscriptReady)]
+        return [event.text for _, event in self.events if isinstance(event, TranscriptReady) and event.is_final]
+
+    @property
+    def drafts(self) -> list[str]:
+        return [event.text for _, event in self.events if isinstance(event, TranscriptReady) and not event.is_final]
 
     @property
     def replies(self) -> list[str]:

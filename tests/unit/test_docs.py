@@ -16,7 +16,8 @@ from pydantic import TypeAdapter
 from scripts import docs
 
 from avatar.core.errors import AvatarError, SetupError
-from avatar.core.turns import Action, Phase
+from avatar.core.turn_events import Action
+from avatar.core.turns import Phase
 from avatar.media.opus import encode_ogg_opus
 from avatar.server import wire
 from avatar.settings import Section, Settings, load

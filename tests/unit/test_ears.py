@@ -7,16 +7,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avatar.conversation.ears import FRAMES_AT_ONCE, QUIET_FRAMES, Ears, Utterance
+from avatar.conversation.ears import FRAMES_AT_ONCE, QUIET_FRAMES, Ears
+from avatar.conversation.overlap import Overlap
+from avatar.conversation.utterance import Utterance
 from avatar.core.audio import Pcm, float_to_pcm16, ms_to_samples
 from avatar.core.errors import BufferLimit
-from avatar.core.turns import Action, BeginTurn, CommitTurn, TurnPolicy
+from avatar.core.turn_events import Action, BeginTurn, CommitTurn
+from avatar.core.turns import TurnPolicy
 from tests.fakes.end_of_turn import FakeEndOfTurn
 from tests.fakes.stt import FakeSpeechToText
 from tests.fakes.vad import FakeVoiceActivity, FakeVoiceStream
 from tests.unit.conversation import tone
 from tests.virtual_clock import VirtualClockLoop
 
+NO_REPLY = Overlap(lambda: None)
 # Speaks, hesitates, goes on, ends; then a short word.
 PARTS = [(0.0, 400), (0.3, 900), (0.0, 300), (0.3, 700), (0.0, 900), (0.3, 250), (0.0, 2000)]
 AUDIO: Pcm = np.concatenate([tone(amplitude, ms) for amplitude, ms in PARTS])
@@ -33,7 +37,7 @@ async def listen(chunks: list[Pcm], verdict_s: float) -> tuple[list[Action], lis
             lengths.append(ears.take().pcm.size)
 
     end = FakeEndOfTurn(lambda pcm: 0.9 if pcm.size > 30_000 else 0.1, verdict_s)
-    ears = Ears(FakeVoiceActivity(), end, lambda: Utterance(stt, None, 5), TurnPolicy(), 16_000, act)
+    ears = Ears(FakeVoiceActivity(), end, lambda: Utterance(stt, None, 5), NO_REPLY, TurnPolicy(), 16_000, act)
     try:
         for chunk in chunks:
             ears.hear(float_to_pcm16(chunk))
@@ -83,7 +87,9 @@ async def test_a_large_chunk_leaves_the_loop_free_and_loses_nothing() -> None:
     frames: list[int] = []
     actions: list[Action] = []
     stt = FakeSpeechToText()
-    ears = Ears(Vad(), FakeEndOfTurn(0.1), lambda: Utterance(stt, None, 5), TurnPolicy(), 16_000, actions.append)
+    ears = Ears(
+        Vad(), FakeEndOfTurn(0.1), lambda: Utterance(stt, None, 5), NO_REPLY, TurnPolicy(), 16_000, actions.append
+    )
     ears.hear(float_to_pcm16(np.tile(AUDIO, 5)))
     assert len(frames) <= FRAMES_AT_ONCE + QUIET_FRAMES
     await asyncio.sleep(1)

@@ -111,3 +111,35 @@ async def test_a_client_that_reads_nothing_is_cut_off() -> None:
         outbox.put(SpeechStarted(0))
     with pytest.raises(OutboxOverflow):
         await outbox.get()
+
+
+async def test_what_is_held_is_not_heard_and_nothing_is_lost() -> None:
+    outbox = Outbox()
+    playout = Playout(outbox, "t", RATE, lead_s=0.5)
+    reading = asyncio.create_task(empty(outbox))
+    sending = asyncio.create_task(playout.send(sound(2)))
+    began = asyncio.get_running_loop().time()
+    await asyncio.sleep(1)
+    playout.hold()
+    heard = playout.played_samples()
+    sent = playout.sent_samples
+    await asyncio.sleep(3)
+    assert (playout.played_samples(), playout.sent_samples) == (heard, sent)
+    playout.resume()
+    await sending
+    await playout.drain()
+    assert asyncio.get_running_loop().time() - began == pytest.approx(5, abs=0.05)
+    assert playout.played_samples() == 2000
+    assert playout.underruns == 0
+    reading.cancel()
+    await asyncio.wait([reading])
+
+
+async def test_a_client_that_is_told_to_hold_is_not_assumed_to_play_on() -> None:
+    playout = Playout(Outbox(), "t", RATE, lead_s=5)
+    await playout.send(sound(1))
+    playout.report(300)
+    await asyncio.sleep(0.1)
+    playout.hold()
+    await asyncio.sleep(2)
+    assert playout.played_samples() == pytest.approx(400, abs=2)

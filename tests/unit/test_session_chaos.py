@@ -109,7 +109,7 @@ def check(events: list[SessionEvent]) -> set[str]:
             speaking = event.turn_id
         elif isinstance(event, ReplyAudioFrame):
             assert event.turn_id == speaking
-    assert {event.turn_id for event in events if isinstance(event, TranscriptReady)} <= ended
+    assert {event.turn_id for event in events if isinstance(event, TranscriptReady) and event.is_final} <= ended
     return ended
 
 

@@ -33,7 +33,7 @@ async def test_a_question_is_answered() -> None:
         await client.rest(4)
     assert client.transcripts == ["hello there"]
     assert client.replies == ["I am fine. How are you?"]
-    assert client.kinds[:3] == ["SpeechStarted", "SpeechStopped", "TranscriptReady"]
+    assert client.kinds[:4] == ["SpeechStarted", "TranscriptReady", "SpeechStopped", "TranscriptReady"]
     assert client.kinds[-1] == "ReplyDone"
     (done,) = client.done
     assert (done.status, done.heard_text) == ("completed", "I am fine. How are you?")
@@ -316,7 +316,7 @@ def check_stream(client: Client) -> None:
             assert event.turn_id == current
         if isinstance(event, SpeechStopped):
             current = None
-    told = {event.turn_id for _, event in client.events if isinstance(event, TranscriptReady)}
+    told = {event.turn_id for _, event in client.events if isinstance(event, TranscriptReady) and event.is_final}
     assert told == ended
     assert {record.id for record in client.store.saved} == ended
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from avatar.core.audio import Pcm
+from avatar.core.audio import INPUT_RATE_HZ
 from avatar.core.trace import STAGES, TurnMetrics
 from tests.fakes.end_of_turn import FakeEndOfTurn
 from tests.unit.conversation import Client, Fakes, recording, talking
@@ -109,13 +109,7 @@ async def test_dropped_replies_are_counted_in_their_turn_alone() -> None:
 async def test_noise_that_had_no_words_wastes_its_transcription_alone() -> None:
     fakes = slow()
     fakes.end_of_turn = FakeEndOfTurn(0.1)
-    heard: list[int] = []
-
-    def transcribe(pcm: Pcm) -> str:
-        heard.append(pcm.size)
-        return "" if len(heard) == 1 else "words"
-
-    fakes.stt.text = transcribe
+    fakes.stt.text = lambda pcm: "" if pcm.size < 1.5 * INPUT_RATE_HZ else "words"
     async with talking(fakes) as client:
         await client.speak(1)
         await client.rest(0.6)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from avatar.conversation.session import SessionPolicy
 from avatar.core.errors import SetupError
 from avatar.core.turns import TurnPolicy
 from avatar.settings import Section, Settings, load
@@ -73,6 +74,7 @@ def test_the_models_folder_has_a_variable_of_its_own(monkeypatch: pytest.MonkeyP
 def test_turn_taking_has_one_set_of_defaults() -> None:
     defaults = load().turn_taking.model_dump()
     policy = TurnPolicy()
+    assert defaults.pop("eagerness") == SessionPolicy().eagerness
     assert {name: getattr(policy, name) for name in defaults} == defaults
 
 

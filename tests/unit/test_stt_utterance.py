@@ -149,6 +149,22 @@ async def test_finish_stops_a_partial_which_gives_its_last_guess(listen: Open) -
     assert [samples for samples, _, _ in script.heard] == [100, 200]
 
 
+async def test_a_partial_gives_way_to_whoever_waits_for_any_utterance(listen: Open) -> None:
+    script = Script()
+    one = listen(script, None)
+    other = Utterance(one._threads, None)
+    one.accept(loud(100))
+    other.accept(loud(300))
+    script.gate.clear()
+    partial = await begun(script, asyncio.ensure_future(one.partial()))
+    final = await begun(script, asyncio.ensure_future(other.finish()))
+    assert (await partial).text == ""
+    assert (await one.partial()).text == ""  # nor does it wait in line
+    script.gate.set()
+    assert (await final).text == "300"
+    assert [samples for samples, _, _ in script.heard] == [300]
+
+
 async def test_cancelling_stops_the_model(listen: Open) -> None:
     script = Script()
     script.gate.clear()
@@ -168,11 +184,9 @@ async def test_closing_stops_the_model_and_tells_who_waits(listen: Open) -> None
     stream = listen(script, None)
     stream.accept(loud(100))
     finishing = await begun(script, asyncio.ensure_future(stream.finish()))
-    partial = await begun(script, asyncio.ensure_future(stream.partial()))
     await stream.aclose()
-    for waiting in (finishing, partial):
-        with pytest.raises(EngineFailed, match="stopped"):
-            await waiting
+    with pytest.raises(EngineFailed, match="stopped"):
+        await finishing
     for closed in (stream.finish(), stream.partial()):
         with pytest.raises(EngineFailed, match="closed"):
             await closed

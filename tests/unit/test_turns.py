@@ -6,23 +6,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avatar.core.turns import (
+from avatar.core.turn_events import (
+    AbandonTurn,
     Action,
     AskEnd,
+    AskOverlap,
+    AudioCleared,
     BeginTurn,
     CommitTurn,
     DropReply,
     EndVerdict,
     Event,
     Frame,
+    HoldReply,
     InterruptReply,
-    Phase,
+    LowerReply,
+    OverlapSound,
+    OverlapStage,
+    OverlapVerdict,
     PrepareReply,
     ReplyBegan,
     ReplyEnded,
-    TurnPolicy,
-    TurnTaking,
+    ReplyHeard,
+    ResumeReply,
 )
+from avatar.core.turns import Phase, TurnPolicy, TurnTaking
 
 FRAME_MS = 32.0
 POLICY = TurnPolicy()
@@ -31,9 +39,16 @@ POLICY = TurnPolicy()
 class Microphone:
     """Feeds frames to a machine and notes what it does."""
 
-    def __init__(self, policy: TurnPolicy = POLICY, verdict: float | None = 0.9) -> None:
+    def __init__(
+        self,
+        policy: TurnPolicy = POLICY,
+        verdict: float | None = 0.9,
+        unfinished: bool = False,
+        overlap: dict[OverlapStage, OverlapSound] | None = None,
+    ) -> None:
         self.machine = TurnTaking(policy)
-        self.verdict = verdict
+        self.verdict = EndVerdict(verdict, unfinished)
+        self.overlap = overlap or {}
         self.now_ms = 0.0
         self.actions: list[Action] = []
 
@@ -53,7 +68,9 @@ class Microphone:
         for action in self.machine.step(event):
             self.actions.append(action)
             if isinstance(action, AskEnd):
-                self.tell(EndVerdict(self.verdict))
+                self.tell(self.verdict)
+            elif isinstance(action, AskOverlap):
+                self.tell(OverlapVerdict(self.overlap.get(action.stage, OverlapSound.UNKNOWN)))
 
     @property
     def kinds(self) -> list[type[Action]]:
@@ -111,13 +128,98 @@ def test_a_breath_in_a_pause_is_not_going_on() -> None:
     assert DropReply not in mic.kinds
 
 
-def test_speech_over_a_reply_interrupts_it_after_a_moment() -> None:
+def test_words_that_sound_unfinished_wait_for_the_ceiling() -> None:
+    mic = Microphone(verdict=0.99, unfinished=True).speak(960).rest(800)
+    assert mic.kinds == [BeginTurn, PrepareReply, AskEnd]
+    assert mic.rest(600).kinds[-1] is CommitTurn
+
+
+def test_speech_over_a_reply_nobody_has_heard_yet_interrupts_it_at_once() -> None:
     mic = Microphone()
     mic.tell(ReplyBegan())
-    mic.rest(320).speak(128)
+    mic.rest(320).speak(64)
     assert mic.actions == []
     mic.speak(32)
     assert mic.actions == [InterruptReply(), BeginTurn(320)]
+
+
+def over_a_reply(**overlap: OverlapSound) -> Microphone:
+    """A microphone while a reply is heard; what each stage of a voice over it will be judged to be."""
+    mic = Microphone(overlap={OverlapStage[stage.upper()]: sound for stage, sound in overlap.items()})
+    mic.tell(ReplyBegan())
+    mic.tell(ReplyHeard())
+    return mic
+
+
+SOUND = AskOverlap(OverlapStage.SOUND)
+WORDS = AskOverlap(OverlapStage.WORDS)
+OVER = AskOverlap(OverlapStage.OVER)
+
+
+def test_a_voice_over_a_reply_lowers_it_then_holds_it_and_then_stops_it() -> None:
+    mic = over_a_reply().rest(320).speak(64)
+    assert mic.actions == [LowerReply()]
+    mic.speak(32)
+    assert mic.actions[1:] == [SOUND, HoldReply(), BeginTurn(320)]
+    mic.speak(POLICY.barge_in_sure_ms)
+    assert mic.actions[4:] == [WORDS, InterruptReply()]
+
+
+def test_words_that_want_the_floor_stop_it_sooner() -> None:
+    mic = over_a_reply(words=OverlapSound.SPEECH).speak(384)
+    assert mic.actions[-2:] == [WORDS, InterruptReply()]
+    mic.tell(ReplyEnded())
+    assert mic.speak(320).rest(640).kinds[-3:] == [PrepareReply, AskEnd, CommitTurn]
+
+
+def test_a_short_word_that_wants_the_floor_is_prepared_for_as_soon_as_it_is_understood() -> None:
+    mic = over_a_reply(over=OverlapSound.SPEECH).speak(256).rest(192)
+    assert mic.actions[-3:] == [OVER, InterruptReply(), PrepareReply()]
+
+
+@pytest.mark.parametrize("sound", [OverlapSound.BACKCHANNEL, OverlapSound.NOISE, OverlapSound.ECHO])
+def test_what_does_not_want_the_floor_lets_the_reply_go_on(sound: OverlapSound) -> None:
+    mic = over_a_reply(over=sound).speak(256).rest(192)
+    assert mic.actions[-3:] == [OVER, AbandonTurn(256), ResumeReply()]
+    assert mic.machine.phase is Phase.QUIET
+    mic.rest(3000)
+    assert CommitTurn not in mic.kinds
+
+
+def test_when_nobody_can_tell_the_user_has_the_floor() -> None:
+    mic = over_a_reply().speak(256).rest(192)
+    assert mic.actions[-3:] == [OVER, InterruptReply(), PrepareReply()]
+
+
+def test_a_cough_only_lowers_the_reply() -> None:
+    mic = over_a_reply().speak(64).rest(320)
+    assert mic.actions == [LowerReply(), ResumeReply()]
+
+
+def test_our_own_voice_holds_nothing_and_lowers_it_no_more_for_a_while() -> None:
+    mic = over_a_reply(sound=OverlapSound.ECHO).speak(960)
+    assert mic.actions[:3] == [LowerReply(), SOUND, ResumeReply()]
+    assert set(mic.kinds[3:]) == {AskOverlap}
+    assert mic.rest(2000).speak(64).kinds[-1] is LowerReply
+
+
+def test_a_reply_that_ends_while_it_is_held_leaves_the_turn_to_the_user() -> None:
+    mic = over_a_reply().speak(256)
+    mic.tell(ReplyEnded())
+    assert mic.rest(640).kinds[-3:] == [PrepareReply, AskEnd, CommitTurn]
+
+
+def test_clearing_the_microphone_lets_a_held_reply_go_on() -> None:
+    mic = over_a_reply().speak(256)
+    mic.tell(AudioCleared())
+    assert mic.actions[-1] == ResumeReply()
+
+
+def test_a_client_that_cannot_hold_a_reply_is_told_to_stop_it_at_once() -> None:
+    mic = Microphone(TurnPolicy(holds_replies=False))
+    mic.tell(ReplyBegan())
+    mic.tell(ReplyHeard())
+    assert mic.speak(160).actions == [InterruptReply(), BeginTurn(0)]
 
 
 def test_when_the_reply_is_over_speech_interrupts_nothing() -> None:
@@ -181,20 +283,67 @@ def check_grammar(actions: Sequence[Action]) -> None:
                 prepared = False
             case AskEnd():
                 assert in_turn
+            case AbandonTurn():
+                assert in_turn
+                assert not prepared
+                in_turn = False
             case CommitTurn(speech_end_ms, at_ms):
                 assert in_turn
                 assert speech_end_ms <= at_ms
                 in_turn = False
 
 
-@given(probabilities, st.floats(0, 1), st.booleans())
-def test_any_sound_keeps_the_grammar_and_ends(frames: list[float], verdict: float, reply_live: bool) -> None:
-    mic = Microphone(verdict=verdict)
+def check_reply(actions: Sequence[Action]) -> None:
+    """A reply is touched only while it is there; what was lowered or held is resumed or stopped in the end."""
+    loudness, there = 1.0, True
+    for action in actions:
+        match action:
+            case LowerReply():
+                assert there
+                assert loudness == 1
+                loudness = 0.25
+            case HoldReply():
+                assert there
+                assert loudness > 0
+                loudness = 0
+            case ResumeReply():
+                assert there
+                assert loudness < 1
+                loudness = 1
+            case InterruptReply():
+                assert there
+                there = False
+            case PrepareReply() | CommitTurn():
+                assert not there
+    assert loudness == 1 or not there
+
+
+sounds = st.sampled_from(OverlapSound)
+
+
+@given(probabilities, st.floats(0, 1), st.booleans(), st.dictionaries(st.sampled_from(OverlapStage), sounds))
+def test_any_sound_keeps_the_grammar_and_ends(
+    frames: list[float], verdict: float, reply_live: bool, overlap: dict[OverlapStage, OverlapSound]
+) -> None:
+    mic = Microphone(verdict=verdict, overlap=overlap)
     if reply_live:
         mic.tell(ReplyBegan())
+        mic.tell(ReplyHeard())
     for probability in frames:
         mic.hear(probability, FRAME_MS)
+        if InterruptReply in mic.kinds:
+            mic.tell(ReplyEnded())
     mic.rest(POLICY.ceiling_most_ms + 500)
     check_grammar(mic.actions)
+    if reply_live:
+        check_reply(mic.actions)
     assert mic.machine.phase is Phase.QUIET
-    assert mic.kinds.count(BeginTurn) == mic.kinds.count(CommitTurn)
+    assert mic.kinds.count(BeginTurn) == mic.kinds.count(CommitTurn) + mic.kinds.count(AbandonTurn)
+
+
+def test_eagerness_moves_every_wait() -> None:
+    low, high = POLICY.with_eagerness("low"), POLICY.with_eagerness("high")
+    assert POLICY.with_eagerness("medium") == POLICY
+    assert low.silence_ms > POLICY.silence_ms > high.silence_ms >= 192
+    assert low.ceiling_ms > POLICY.ceiling_ms > high.ceiling_ms
+    assert 1 > low.end_threshold > POLICY.end_threshold > high.end_threshold > 0

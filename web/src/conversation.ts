@@ -151,6 +151,9 @@ function receive(state: Conversation, message: ServerMessage): Conversation {
       const quiet = { ...state, awaiting: false };
       return message.turn_id ? change(quiet, message.turn_id, { problem }) : { ...quiet, notice: problem };
     }
+    case "reply.lower":
+    case "reply.hold":
+    case "reply.resume":
     case "pong":
       return state;
   }

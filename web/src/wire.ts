@@ -57,6 +57,8 @@ export interface SessionStart {
   /** System prompt. */
   instructions?: string | null;
   output?: OutputFormat;
+  /** Live mode: how soon a turn is taken for over; unset: as the server is set up. */
+  eagerness?: "low" | "medium" | "high" | null;
 }
 
 /** Changes for the turns to come; what is absent stays. */
@@ -124,6 +126,20 @@ export interface ReplyDone {
   metrics: ReplyMetrics;
 }
 
+/** Stop playing this reply at once, but keep what has come of it: `reply.resume` or `reply.done` follows. */
+export interface ReplyHold {
+  session_id?: string | null;
+  type: "reply.hold";
+  turn_id: string;
+}
+
+/** There is a voice over this reply: play it at a quarter of its loudness until `reply.hold` or `reply.resume`. */
+export interface ReplyLower {
+  session_id?: string | null;
+  type: "reply.lower";
+  turn_id: string;
+}
+
 /** Where the turn's time went, in milliseconds; null where a stage did not run. */
 export interface ReplyMetrics {
   /** Last speech sample to the decision that the turn is over. */
@@ -152,6 +168,13 @@ export interface ReplyMetrics {
   underruns: number;
   /** The stages that ran, in the order of a turn. */
   trace: (TraceSpan)[];
+}
+
+/** It was no interruption: go on playing where the reply was, as loud as before. */
+export interface ReplyResume {
+  session_id?: string | null;
+  type: "reply.resume";
+  turn_id: string;
 }
 
 /** A piece of the answer's text; the final one carries the whole. */
@@ -199,7 +222,7 @@ export interface TraceSpan {
   end_ms: number;
 }
 
-/** What the user said. */
+/** What the user said; until it is final, what is sure of it so far. */
 export interface Transcript {
   session_id?: string | null;
   type: "transcript";
@@ -208,4 +231,4 @@ export interface Transcript {
   is_final: boolean;
 }
 
-export type ServerMessage = SessionReady | SpeechStarted | SpeechStopped | Transcript | ReplyText | ReplyAudio | ReplyDone | Error | Pong;
+export type ServerMessage = SessionReady | SpeechStarted | SpeechStopped | Transcript | ReplyText | ReplyAudio | ReplyLower | ReplyHold | ReplyResume | ReplyDone | Error | Pong;

@@ -8,11 +8,12 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
 
 import numpy as np
 
-from avatar.conversation.reply import Said
+from avatar.conversation.utterance import Utterance
 from avatar.conversation.watch import within
 from avatar.core.audio import (
     INPUT_RATE_HZ,
@@ -26,19 +27,24 @@ from avatar.core.audio import (
     silence,
 )
 from avatar.core.errors import AvatarError, BufferLimit
-from avatar.core.turns import (
+from avatar.core.turn_events import (
+    AbandonTurn,
     Action,
     AskEnd,
+    AskOverlap,
     AudioCleared,
     BeginTurn,
     CommitTurn,
     EndVerdict,
     Event,
     Frame,
-    TurnPolicy,
-    TurnTaking,
+    OverlapSound,
+    OverlapStage,
+    OverlapVerdict,
 )
-from avatar.engines.base import EndOfTurn, SpeechToText, VoiceActivity
+from avatar.core.turns import Phase, TurnPolicy, TurnTaking
+from avatar.core.unfinished import sounds_unfinished
+from avatar.engines.base import EndOfTurn, VoiceActivity
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +52,6 @@ PREROLL_MS = 300
 """Audio kept from before the first voiced frame: voice activity notices soft consonants late."""
 VERDICT_TIMEOUT_S = 0.5
 """End-of-turn detection that takes longer is worth nothing: by then the ceiling is near."""
-FIRST_ROOM_SAMPLES = 8 * INPUT_RATE_HZ
-"""Most utterances are shorter; the room doubles when one is not."""
 FRAMES_AT_ONCE = 8
 """Frames dealt with before the event loop gets its turn: half a millisecond of voice activity."""
 QUIET_FRAMES = 3
@@ -56,43 +60,25 @@ first sign of speech off by 64 ms at most, and nothing else: whoever begins to s
 MAX_HELD_FRAMES = 1200
 """Frames that may wait, for a verdict or for their turn: 38 s, more than one message of 1 MiB holds at 16 kHz."""
 
+ONSET_LEAD_MS = 96
+"""Voice activity comes that late; an echo is told by 100 ms and more of it."""
+LONGEST_ECHO_SAMPLES = 600 * INPUT_RATE_HZ // 1000
+"""Of sound that is compared with the reply: enough to tell, and quick."""
 STALL_S = 1.5
 """A microphone that is silent on the wire for this long in the middle of a turn is muted or cut off. Networks stall for
 less, as a rule; what comes after a longer stall begins a new turn."""
 
 
-class Utterance:
-    """The user's speech of one turn, as audio and in the transcriber."""
+class OverlapJudge(Protocol):
+    """Tells what a voice over the reply is."""
 
-    def __init__(self, stt: SpeechToText, language: str | None, timeout_s: float) -> None:
-        self._stream = stt.open(language)
-        self._timeout_s = timeout_s
-        self._room = silence(FIRST_ROOM_SAMPLES)
-        self._samples = 0
+    def is_echo(self, pcm: Pcm) -> bool:
+        """Is it the reply itself? float32[n], mono, 16 kHz; quick enough for the event loop."""
+        ...
 
-    def accept(self, pcm: Pcm) -> None:
-        """More of it (16 kHz)."""
-        end = self._samples + pcm.size
-        if end > self._room.size:
-            self._room = np.concatenate([self._room, silence(max(end, self._room.size))])
-        self._room[self._samples : end] = pcm
-        self._samples = end
-        self._stream.accept(pcm)
-
-    @property
-    def pcm(self) -> Pcm:
-        """All of it so far; no copy, and what comes later leaves it as it is."""
-        return self._room[: self._samples]
-
-    async def listen(self) -> Said:
-        """What was said so far. May be asked again when there is more."""
-        pcm = self.pcm
-        transcript = await within(self._timeout_s, self._stream.finish(), "speech recognition")
-        return Said(transcript.text.strip(), transcript.language, pcm)
-
-    async def aclose(self) -> None:
-        """Let the transcriber go."""
-        await self._stream.aclose()
+    def judge(self, words: str, *, over: bool) -> OverlapSound:
+        """By its words; `over`: there will be no more of them."""
+        ...
 
 
 class Ears:
@@ -103,12 +89,14 @@ class Ears:
         vad: VoiceActivity,
         end_of_turn: EndOfTurn,
         new_utterance: Callable[[], Utterance],
+        overlap: OverlapJudge,
         policy: TurnPolicy,
         rate_hz: int,
         act: Callable[[Action], None],
     ) -> None:
         self._end_of_turn = end_of_turn
         self._new_utterance = new_utterance
+        self._overlap = overlap
         self._act = act
         self._turns = TurnTaking(policy)
         self._voice = vad.open()
@@ -168,9 +156,18 @@ class Ears:
         utterance, self.utterance = self.utterance, None
         return utterance or self._new_utterance()
 
-    def carry(self, pcm: Pcm) -> None:
-        """The turn about to begin goes on with `pcm` (16 kHz): its speaker had not finished after all."""
-        self._carried = pcm
+    def carry(self, pcm: Pcm) -> Utterance | None:
+        """The turn about to begin, or just begun, goes on with `pcm` (16 kHz): its speaker had not finished after all.
+
+        Returns an utterance that was replaced, for the caller to close.
+        """
+        begun = self.utterance
+        if begun is None:
+            self._carried = pcm
+            return None
+        self.utterance = self._new_utterance()
+        self.utterance.accept(np.concatenate([pcm, begun.pcm]))
+        return begun
 
     def clear(self) -> Utterance | None:
         """Forget the turn in progress, but neither the time nor the reply: its utterance, for the caller to close."""
@@ -217,19 +214,29 @@ class Ears:
             self._preroll.append(frame)
         else:
             self.utterance.accept(frame)
+        was_paused = self._turns.phase is Phase.PAUSED
         self.tell(Frame(start_ms, start_ms + self._frame_ms, probability))
+        if self._turns.phase is Phase.SPEAKING and self.utterance is not None:
+            if was_paused:
+                self.utterance.goes_on()
+            self.utterance.draft()
 
     def _do(self, action: Action) -> None:
         match action:
+            case AskEnd():
+                self._ask(self._end_verdict())
+            case AskOverlap(OverlapStage.SOUND):
+                echo = self._overlap.is_echo(self._since_onset())
+                self.tell(OverlapVerdict(OverlapSound.ECHO if echo else OverlapSound.UNKNOWN))
+            case AskOverlap(stage):
+                self._ask(self._overlap_verdict(over=stage is OverlapStage.OVER))
             case BeginTurn(at_ms):
                 self._begin(at_ms)
-            case AskEnd():
-                self._asking = True
-                self._verdict = asyncio.create_task(self._ask_end(), name="end of turn")
-                return
-        self._act(action)
-        if isinstance(action, CommitTurn):
-            self._preroll.clear()
+                self._act(action)
+            case _:
+                self._act(action)
+                if isinstance(action, CommitTurn | AbandonTurn):
+                    self._preroll.clear()
 
     def _begin(self, at_ms: float) -> None:
         self.utterance = self._new_utterance()
@@ -257,15 +264,51 @@ class Ears:
             self._catch_up()
         self._watch_for_stall(left_s if left_s > 0 else STALL_S)
 
-    async def _ask_end(self) -> None:
+    def _since_onset(self) -> Pcm:
+        """What may be an echo, from a little before voice activity noticed it."""
+        frames = int((self._heard_frames * self._frame_ms - self._turns.onset_ms + ONSET_LEAD_MS) / self._frame_ms)
+        return np.concatenate([silence(0), *list(self._preroll)[-frames:]])
+
+    def _ask(self, verdict: Coroutine[Any, Any, Event]) -> None:
         """Frames that come meanwhile are held, so that the answer falls at the same place in any run."""
-        probability: float | None = None
+
+        async def ask() -> None:
+            answer = await verdict
+            self._asking = False
+            self.tell(answer)
+            self._catch_up()
+
+        self._asking = True
+        self._verdict = asyncio.create_task(ask(), name="verdict")
+
+    async def _end_verdict(self) -> EndVerdict:
+        assert self.utterance is not None
         try:
-            if self.utterance is not None:
-                asked = self._end_of_turn.probability(self.utterance.pcm)
-                probability = await within(VERDICT_TIMEOUT_S, asked, "end-of-turn detection")
+            asked = self._end_of_turn.probability(self.utterance.pcm)
+            probability = await within(VERDICT_TIMEOUT_S, asked, "end-of-turn detection")
         except AvatarError as error:  # the ceiling ends the turn instead
             logger.warning("end-of-turn detection gave no answer in time (%s)", type(error).__name__)
-        self._asking = False
-        self.tell(EndVerdict(probability))
-        self._catch_up()
+            return EndVerdict(None)
+        words = await self._words_by(self.utterance.last_words())
+        return EndVerdict(probability, sounds_unfinished(words or ""))
+
+    async def _overlap_verdict(self, *, over: bool) -> OverlapVerdict:
+        assert self.utterance is not None
+        pcm = self.utterance.pcm
+        if self._overlap.is_echo(pcm[-LONGEST_ECHO_SAMPLES:]):
+            return OverlapVerdict(OverlapSound.ECHO)
+
+        async def listen() -> str:
+            return (await utterance.listen()).text
+
+        utterance = self.utterance
+        words = await self._words_by(listen())
+        return OverlapVerdict(OverlapSound.UNKNOWN if words is None else self._overlap.judge(words, over=over))
+
+    async def _words_by(self, words: Awaitable[str]) -> str | None:
+        """None: they did not come in time."""
+        try:
+            return await within(VERDICT_TIMEOUT_S, words, "speech recognition")
+        except AvatarError as error:
+            logger.warning("the words did not come in time (%s)", type(error).__name__)
+            return None

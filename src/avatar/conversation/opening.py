@@ -13,6 +13,7 @@ from avatar.conversation.push_to_talk import AudioKind, Decoder
 from avatar.conversation.session import Engines, LiveSession, SessionOptions, SessionPolicy
 from avatar.core.audio import INPUT_RATE_HZ
 from avatar.core.errors import BadMessage, NotFound
+from avatar.core.turns import Eagerness
 from avatar.store.records import is_id, new_id
 
 
@@ -29,6 +30,7 @@ class Request:
     voice: str | None = None
     language: str | None = None
     instructions: str | None = None
+    eagerness: Eagerness | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ class House:
             instructions=self.instructions if request.instructions is None else request.instructions,
             voice=self.check_voice(request.voice) or self.voice,
             language=request.language or self.language,
+            eagerness=request.eagerness or self.policy.eagerness,
         )
         log = await self._log(request)
         session = LiveSession(options, self.engines, self.policy, self.decoder, log, outbox)

@@ -4,13 +4,20 @@ Knows no engine and no socket: audio goes to the outbox, time is the running loo
 """
 
 import asyncio
+import math
+from collections import deque
+
+import numpy as np
 
 from avatar.conversation.outbox import Outbox
-from avatar.core.audio import Pcm
+from avatar.core.audio import INPUT_RATE_HZ, Pcm, resample, silence
+from avatar.core.echo import REFERENCE_MS
 from avatar.core.events import ReplyAudioFrame, ReplyAudioStarted
 
 FRAME_S = 0.04
 """Audio in one binary frame: small enough to stop within, large enough to cost little."""
+TICK_S = 0.001
+"""Less is not worth a sleep: clocks and timers round."""
 REPORT_TRUST_S = 0.5
 """Clients report every 200 ms or so; after this long without a report they are not assumed to play on."""
 LAST_REPORT_WAIT_S = 1.0
@@ -29,6 +36,10 @@ class Playout:
         self._plays_until_s = 0.0
         self._report: tuple[float, float] | None = None
         self._reported = asyncio.Event()
+        self._held_at_s: float | None = None
+        self._released = asyncio.Event()
+        self._released.set()
+        self._recent: deque[Pcm] = deque(maxlen=math.ceil(REFERENCE_MS / 1000 / FRAME_S))
         self.sent_samples = 0
         self.underruns = 0
 
@@ -41,12 +52,30 @@ class Playout:
             await self._wait_for_lead()
             frame = pcm[start : start + frame_samples]
             await self._outbox.put_media(ReplyAudioFrame(self._turn_id, frame))
+            self._recent.append(frame)
             self._account(frame.size)
 
     async def _wait_for_lead(self) -> None:
-        ahead_s = self._plays_until_s - self._now() - self._lead_s
-        if ahead_s > 0:
-            await asyncio.sleep(ahead_s)
+        while (ahead_s := self._plays_until_s - self._now() - self._lead_s) > TICK_S or self.held:
+            await (self._released.wait() if self.held else asyncio.sleep(ahead_s))
+
+    @property
+    def held(self) -> bool:
+        """Whether the client has been told to play nothing for now."""
+        return self._held_at_s is not None
+
+    def hold(self) -> None:
+        """Nothing is played, and nothing more sent, until `resume`. Idempotent."""
+        if not self.held:
+            self._held_at_s = self._now()
+            self._released.clear()
+
+    def resume(self) -> None:
+        """What was not played when it was held is played now. Idempotent."""
+        if self._held_at_s is not None:
+            self._plays_until_s = max(self._plays_until_s, self._held_at_s) + self._now() - self._held_at_s
+            self._held_at_s = None
+            self._released.set()
 
     def _account(self, samples: int) -> None:
         now_s = self._now()
@@ -61,17 +90,28 @@ class Playout:
 
     def played_samples(self) -> int:
         """How much has been heard: by the client's last report, else by our clock; never more than was sent."""
+        now_s = self._now() if self._held_at_s is None else self._held_at_s
         if self._report is not None:
             played_s, at_s = self._report
-            heard_s = played_s + min(self._now() - at_s, REPORT_TRUST_S)
+            heard_s = played_s + min(max(now_s - at_s, 0.0), REPORT_TRUST_S)
             return min(self.sent_samples, int(heard_s * self._rate_hz))
-        unplayed_s = max(self._plays_until_s - self._now(), 0.0)
+        unplayed_s = max(self._plays_until_s - now_s, 0.0)
         return max(self.sent_samples - int(unplayed_s * self._rate_hz), 0)
+
+    @property
+    def left_s(self) -> float:
+        """What the client has yet to play of what was sent."""
+        return self.sent_samples / self._rate_hz - self.played_samples() / self._rate_hz
+
+    def recent_pcm(self) -> Pcm:
+        """The last seconds of what was sent (float32[n], mono, 16 kHz). 2 ms of work."""
+        return resample(np.concatenate([silence(0), *self._recent]), self._rate_hz, INPUT_RATE_HZ)
 
     async def drain(self) -> None:
         """Wait until all that was sent has been heard."""
         await self._outbox.media_sent()
-        await asyncio.sleep(max(self._plays_until_s - self._now(), 0.0))
+        while (left_s := self._plays_until_s - self._now()) > TICK_S or self.held:
+            await (self._released.wait() if self.held else asyncio.sleep(left_s))
         deadline_s = self._now() + LAST_REPORT_WAIT_S
         sent_s = self.sent_samples / self._rate_hz
         while self._report is not None and self._report[0] < sent_s - FRAME_S:

@@ -17,16 +17,32 @@ import numpy as np
 
 from avatar.conversation.outbox import Outbox
 from avatar.conversation.playout import Playout
+from avatar.conversation.precedence import Precedence
 from avatar.conversation.watch import Watchdog
 from avatar.core.audio import Pcm, Resampler, silence
-from avatar.core.clauses import Clause, ClauseCutter
+from avatar.core.clauses import Clause, ClauseCutter, spoken_weight
 from avatar.core.errors import AvatarError, EngineFailed, describe
-from avatar.core.events import ReplyStatus, ReplyTextDelta, ReplyTextDone, SessionEvent, TranscriptReady
+from avatar.core.events import (
+    ReplyHeld,
+    ReplyLowered,
+    ReplyResumed,
+    ReplyStatus,
+    ReplyTextDelta,
+    ReplyTextDone,
+    SessionEvent,
+    TranscriptReady,
+)
 from avatar.core.heard import HeardText
 from avatar.core.trace import TurnMetrics, TurnTrace, Waste
 from avatar.engines.base import LanguageModel, Message, Sampling, TextToSpeech
 
 logger = logging.getLogger(__name__)
+
+FAST_WEIGHT_PER_S = 45
+"""Text that comes this fast comes three times as fast as it is spoken (15 letters a second, 5 Chinese characters): by
+the time a few words are said there is more."""
+ANSWER_S = 2.0
+"""Who says "yes" so shortly before a question ends answers it."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +100,7 @@ class Reply:
         speaker: Speaker,
         policy: ReplyPolicy,
         outbox: Outbox,
+        precedence: Precedence,
     ) -> None:
         self.turn_id = turn_id
         self.said = Said("")
@@ -93,6 +110,7 @@ class Reply:
         self._speaker = speaker
         self._policy = policy
         self._outbox = outbox
+        self._precedence = precedence
         self._now = asyncio.get_running_loop().time
         self._committed = asyncio.Event()
         self._trace = TurnTrace()
@@ -140,9 +158,43 @@ class Reply:
         until_s = min(max(self._thought_at_s, voiced_at_s), self._over_at_s, self._now())
         return (until_s - self._began_at_s) * 1000
 
+    @property
+    def audible(self) -> bool:
+        """Whether the client has got some of its sound."""
+        return "wire" in self._trace
+
     def report_sent(self) -> None:
         """The socket has taken some of its audio."""
         self._trace.follow("wire", "queue", self._now())
+
+    def lower(self) -> None:
+        """There is a voice over it."""
+        self._outbox.put(ReplyLowered(self.turn_id))
+
+    def hold(self) -> None:
+        """Not a sample more until `resume` or the end; what is being made goes on being made."""
+        self._playout.hold()
+        self._outbox.put(ReplyHeld(self.turn_id))
+
+    def resume(self) -> None:
+        """As before `lower` and `hold`."""
+        self._playout.resume()
+        self._outbox.put(ReplyResumed(self.turn_id))
+
+    def recent_pcm(self) -> Pcm:
+        """The last seconds of what was sent (float32[n], mono, 16 kHz): what may come back through the room."""
+        return self._playout.recent_pcm()
+
+    @property
+    def text(self) -> str:
+        """What there is of it so far."""
+        return self._heard.text
+
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether it is as good as over, and ends with a question."""
+        over = self._thought_at_s < math.inf and self._playout.left_s < ANSWER_S
+        return over and self._heard.text.rstrip().endswith(("?", "？"))
 
     def report_played(self, played_ms: float) -> None:
         """The client's word on how much of it was played."""
@@ -224,8 +276,18 @@ class Reply:
 
     async def _think(self, messages: Sequence[Message]) -> None:
         """Language model to clauses; text goes to the client as it comes."""
-        asked_at_s = self._now()
         cutter = ClauseCutter()
+        with self._precedence.working():
+            await self._generate(messages, cutter)
+        if not self._heard.text.strip():
+            raise EngineFailed("The language model answered nothing. Ask again, or try another model.")
+        self._emit(ReplyTextDone(self.turn_id, self._heard.text))
+        self._pass_on(cutter.flush())
+        self._clauses.put_nowait(None)
+        self._thought_at_s = self._now()
+
+    async def _generate(self, messages: Sequence[Message], cutter: ClauseCutter) -> None:
+        asked_at_s = self._now()
         policy = self._policy
         watchdog = Watchdog("language model", policy.first_token_timeout_s)
         async with aclosing(watchdog.watch(self._llm.stream(messages, sampling=policy.sampling))) as deltas:
@@ -239,12 +301,17 @@ class Reply:
                 self._heard.add_text(delta.text)
                 self._emit(ReplyTextDelta(self.turn_id, delta.text))
                 self._pass_on(cutter.push(delta.text))
-        if not self._heard.text.strip():
-            raise EngineFailed("The language model answered nothing. Ask again, or try another model.")
-        self._emit(ReplyTextDone(self.turn_id, self._heard.text))
-        self._pass_on(cutter.flush())
-        self._clauses.put_nowait(None)
-        self._thought_at_s = self._now()
+                self._hurry(cutter, asked_at_s)
+
+    def _hurry(self, cutter: ClauseCutter, asked_at_s: float) -> None:
+        """Begin to speak after a few words, if the rest comes faster than it is spoken."""
+        if "first_clause" in self._trace:
+            return
+        first_token_s = self._trace.end_s("llm_first_token") or asked_at_s
+        enough = (self._now() - first_token_s) * FAST_WEIGHT_PER_S
+        if spoken_weight(self._heard.text) >= enough:
+            clause = cutter.cut_short()
+            self._pass_on([clause] if clause is not None else [])
 
     def _pass_on(self, clauses: Sequence[Clause]) -> None:
         for clause in clauses:

@@ -8,29 +8,38 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from avatar.conversation import telemetry
-from avatar.conversation.ears import Ears, Utterance
+from avatar.conversation.ears import Ears
 from avatar.conversation.log import ConversationLog
 from avatar.conversation.outbox import Outbox
+from avatar.conversation.overlap import Overlap
+from avatar.conversation.precedence import Precedence
 from avatar.conversation.push_to_talk import AudioBuffer, AudioKind, BufferLimits, Decoder, Recording, check_is_raw
 from avatar.conversation.reply import Outcome, Reply, ReplyPolicy, Said, Speaker
+from avatar.conversation.utterance import Utterance
 from avatar.core.audio import INPUT_RATE_HZ, ms_to_samples
 from avatar.core.errors import AvatarError, BadMessage, BufferLimit, ClientError, NoSpeech, StoreError, describe
-from avatar.core.events import ErrorOccurred, ReplyDone, SpeechStarted, SpeechStopped
+from avatar.core.events import ErrorOccurred, ReplyDone, SpeechStarted, SpeechStopped, TranscriptReady
 from avatar.core.trace import TurnMetrics, Waste
-from avatar.core.turns import (
+from avatar.core.turn_events import (
+    AbandonTurn,
     Action,
     BeginTurn,
     CommitTurn,
     DropReply,
+    HoldReply,
     InterruptReply,
+    LowerReply,
     PrepareReply,
     ReplyBegan,
     ReplyEnded,
-    TurnPolicy,
+    ReplyHeard,
+    ResumeReply,
 )
+from avatar.core.turns import Eagerness, TurnPolicy
 from avatar.engines.base import EndOfTurn, LanguageModel, Message, SpeechToText, TextToSpeech, VoiceActivity
 from avatar.store.records import InputKind, new_id
 
@@ -54,6 +63,11 @@ class Engines:
     llm: LanguageModel
     tts: TextToSpeech
 
+    @cached_property
+    def precedence(self) -> Precedence:
+        """Who may use the language model on a guess."""
+        return Precedence(self.llm.capabilities.concurrent)
+
     def names(self) -> dict[str, str]:
         """Stage to engine name."""
         return {stage: getattr(self, stage).name for stage in ("vad", "end_of_turn", "stt", "llm", "tts")}
@@ -68,6 +82,7 @@ class SessionPolicy:
     """Limits and thresholds that all sessions share."""
 
     turns: TurnPolicy = field(default_factory=TurnPolicy)
+    eagerness: Eagerness = "medium"
     reply: ReplyPolicy = field(default_factory=ReplyPolicy)
     buffer: BufferLimits = field(default_factory=BufferLimits)
     stt_timeout_s: float = 20.0
@@ -84,6 +99,7 @@ class SessionOptions:
     instructions: str
     voice: str | None = None
     language: str | None = None
+    eagerness: Eagerness = "medium"
 
 
 class LiveSession:
@@ -106,14 +122,16 @@ class LiveSession:
         self._log = log
         self._now = asyncio.get_running_loop().time
         self._reply: Reply | None = None
+        self._turn_id = new_id("turn")
         self._live_utterance: Utterance | None = None
         self._waste = Waste()
         self._tasks: set[asyncio.Task[None]] = set()
         self._buffer = AudioBuffer(options.audio, options.input_rate_hz, policy.buffer, self._now)
         self._ears: Ears | None = None
         if options.mode == "live":
-            turns, rate_hz = policy.turns, options.input_rate_hz
-            self._ears = Ears(engines.vad, engines.end_of_turn, self._new_utterance, turns, rate_hz, self._act)
+            turns, rate_hz = policy.turns.with_eagerness(options.eagerness), options.input_rate_hz
+            overlap = Overlap(lambda: self._live)
+            self._ears = Ears(engines.vad, engines.end_of_turn, self._new_utterance, overlap, turns, rate_hz, self._act)
 
     # --- what the client does -------------------------------------------------------------------
 
@@ -178,6 +196,8 @@ class LiveSession:
     def audio_sent(self, turn_id: str) -> None:
         """The transport's report that the socket took audio of this turn."""
         if self._reply is not None and self._reply.turn_id == turn_id:
+            if not self._reply.audible:
+                self._tell_ears(ReplyHeard())
             self._reply.report_sent()
 
     def update(self, *, voice: str | None, language: str | None, instructions: str | None) -> None:
@@ -198,7 +218,12 @@ class LiveSession:
     # --- turns ----------------------------------------------------------------------------------
 
     def _new_utterance(self) -> Utterance:
-        return Utterance(self._engines.stt, self._options.language, self._policy.stt_timeout_s)
+        turn_id = self._turn_id
+
+        def tell(draft: str) -> None:
+            self._outbox.put(TranscriptReady(turn_id, draft, is_final=False))
+
+        return Utterance(self._engines.stt, self._options.language, self._policy.stt_timeout_s, tell)
 
     def _act(self, action: Action) -> None:
         """Do what the turn-taking machine decided."""
@@ -206,8 +231,10 @@ class LiveSession:
             case BeginTurn(at_ms):
                 self._waste = Waste()
                 self._outbox.put(SpeechStarted(at_ms))
-            case InterruptReply():
-                self._barge_in()
+            case AbandonTurn(speech_end_ms):
+                self._abandon(speech_end_ms)
+            case LowerReply() | HoldReply() | ResumeReply() | InterruptReply():
+                self._talked_over(action)
             case PrepareReply():
                 self._prepare_spoken()
             case DropReply():
@@ -215,29 +242,57 @@ class LiveSession:
             case CommitTurn():
                 self._commit_spoken(action)
 
-    def _prepare_spoken(self) -> None:
-        if self._ears is None or self._ears.utterance is None or self._live is not None:
+    def _talked_over(self, action: LowerReply | HoldReply | ResumeReply | InterruptReply) -> None:
+        if self._live is None:
             return
-        self._reply = self._new_reply(self._ears.utterance.listen)
+        match action:
+            case LowerReply():
+                self._live.lower()
+            case HoldReply():
+                self._live.hold()
+            case ResumeReply():
+                self._live.resume()
+            case InterruptReply():
+                self._barge_in(self._live)
+
+    def _abandon(self, speech_end_ms: float) -> None:
+        assert self._ears is not None
+        self._outbox.put(SpeechStopped(speech_end_ms))
+        self._spawn(self._ears.take().aclose())
+
+    def _prepare_spoken(self) -> None:
+        precedence = self._engines.precedence
+        if self._ears is None or self._ears.utterance is None or self._live is not None or not precedence.may_prepare():
+            return
+        self._reply = self._new_reply(self._ears.utterance.listen, self._turn_id)
+        precedence.prepared(self, self._discard_prepared)
 
     def _commit_spoken(self, turn: CommitTurn) -> None:
         assert self._ears is not None
         self._outbox.put(SpeechStopped(turn.speech_end_ms))
         utterance = self._ears.take()
+        utterance.end_drafts()
         self._interrupt_live()
-        reply = self._reply or self._new_reply(utterance.listen)
+        reply = self._reply or self._reply_at_once(utterance.listen, self._turn_id)
+        self._turn_id = new_id("turn")
         endpoint_ms = self._ears.ms_since(turn.speech_end_ms)
         self._go_live(reply, "speech", endpoint_ms, utterance)
 
     def _turn_at_once(self, listen: Callable[[], Awaitable[Said]], kind: InputKind) -> None:
         self._interrupt_live()
         self._discard_prepared()
-        self._go_live(self._new_reply(listen), kind)
+        self._go_live(self._reply_at_once(listen, new_id("turn")), kind)
 
-    def _new_reply(self, listen: Callable[[], Awaitable[Said]]) -> Reply:
+    def _reply_at_once(self, listen: Callable[[], Awaitable[Said]], turn_id: str) -> Reply:
+        """For a turn that is over already."""
+        self._engines.precedence.make_way()
+        return self._new_reply(listen, turn_id)
+
+    def _new_reply(self, listen: Callable[[], Awaitable[Said]], turn_id: str) -> Reply:
         options, engines = self._options, self._engines
         speaker = Speaker(engines.tts, options.voice, options.language, options.output_rate_hz)
-        return Reply(new_id("turn"), listen, self._prompt, engines.llm, speaker, self._policy.reply, self._outbox)
+        policy, precedence = self._policy.reply, engines.precedence
+        return Reply(turn_id, listen, self._prompt, engines.llm, speaker, policy, self._outbox, precedence)
 
     def _prompt(self, user_text: str) -> list[Message]:
         room = self._engines.llm.context_tokens - self._policy.reply.sampling.max_tokens - PROMPT_MARGIN_TOKENS
@@ -248,6 +303,7 @@ class LiveSession:
         self, reply: Reply, kind: InputKind, endpoint_ms: float | None = None, utterance: Utterance | None = None
     ) -> None:
         self._reply, self._live_utterance = reply, utterance
+        self._engines.precedence.settled(self)
         reply.commit(self._now() - (endpoint_ms or 0.0) / 1000, endpoint_ms, self._waste if utterance else Waste())
         self._tell_ears(ReplyBegan())
         self._spawn(self._see_through(reply, kind, utterance))
@@ -262,17 +318,17 @@ class LiveSession:
         if self._live is not None:
             self._end(self._live, self._live.interrupt())
 
-    def _barge_in(self) -> None:
+    def _barge_in(self, reply: Reply) -> None:
         """The user speaks again. If nothing of the reply was heard yet they had only paused: it is still one turn."""
-        reply, utterance = self._live, self._live_utterance
-        if reply is None:
-            return
+        utterance = self._live_utterance
         outcome = reply.interrupt()
         unheard = outcome.status == "interrupted" and not outcome.heard_text
         if self._ears is None or utterance is None or not unheard:
             self._end(reply, outcome)
         elif utterance.pcm.size < ms_to_samples(MAX_CARRIED_TURNS * self._policy.turns.max_turn_ms, INPUT_RATE_HZ):
-            self._ears.carry(utterance.pcm)
+            replaced = self._ears.carry(utterance.pcm)
+            if replaced is not None:
+                self._spawn(replaced.aclose())
             self._forget_reply()
         else:
             self._end(reply, outcome)
@@ -280,6 +336,7 @@ class LiveSession:
 
     def _discard_prepared(self) -> None:
         if self._reply is not None and not self._reply.committed:
+            self._engines.precedence.settled(self)
             self._waste = self._waste.plus(self._reply.tokens, self._reply.work_ms)
             self._spawn(self._reply.drop())
             self._reply = None
@@ -321,7 +378,7 @@ class LiveSession:
     def _report(self, error: AvatarError, turn_id: str | None) -> None:
         self._outbox.put(ErrorOccurred(describe(error), turn_id))
 
-    def _tell_ears(self, event: ReplyBegan | ReplyEnded) -> None:
+    def _tell_ears(self, event: ReplyBegan | ReplyHeard | ReplyEnded) -> None:
         if self._ears is not None:
             self._ears.tell(event)
 

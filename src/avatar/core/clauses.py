@@ -159,6 +159,11 @@ class ClauseCutter:
         return 0
 
 
+def spoken_weight(text: str) -> int:
+    """How long `text` takes to say, in Latin letters."""
+    return sum(3 if is_cjk(char) else 1 for char in text)
+
+
 def is_cjk(char: str) -> bool:
     """Whether `char` is written without spaces and spoken as a syllable or two: Han, kana, hangul."""
     return "\u3040" <= char <= "\u30ff" or "\u3400" <= char <= "\u9fff" or "\uac00" <= char <= "\ud7af"

@@ -30,7 +30,7 @@ class SpeechStopped:
 
 @dataclass(frozen=True)
 class TranscriptReady:
-    """What the user said in this turn."""
+    """What the user said in this turn; what is not final only grows."""
 
     turn_id: str
     text: str = field(repr=False)
@@ -70,6 +70,27 @@ class ReplyAudioFrame:
 
 
 @dataclass(frozen=True)
+class ReplyLowered:
+    """Play this reply lower: there is a voice over it."""
+
+    turn_id: str
+
+
+@dataclass(frozen=True)
+class ReplyHeld:
+    """Stop playing this reply at once, but keep what there is of it."""
+
+    turn_id: str
+
+
+@dataclass(frozen=True)
+class ReplyResumed:
+    """Go on playing this reply from where it is, as loud as before."""
+
+    turn_id: str
+
+
+@dataclass(frozen=True)
 class ReplyDone:
     """The reply is over and saved; nothing of this turn follows."""
 
@@ -95,6 +116,9 @@ SessionEvent = (
     | ReplyTextDone
     | ReplyAudioStarted
     | ReplyAudioFrame
+    | ReplyLowered
+    | ReplyHeld
+    | ReplyResumed
     | ReplyDone
     | ErrorOccurred
 )

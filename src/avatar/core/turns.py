@@ -5,10 +5,41 @@ so the same audio gives the same turns however it was chunked and however fast i
 socket. The table of states is in docs/TURN_TAKING.md.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Literal
 
 from avatar.core.habits import PauseHabit
+from avatar.core.turn_events import (
+    AbandonTurn,
+    Action,
+    AskEnd,
+    AskOverlap,
+    AudioCleared,
+    BeginTurn,
+    CommitTurn,
+    DropReply,
+    EndVerdict,
+    Event,
+    Frame,
+    HoldReply,
+    InterruptReply,
+    LowerReply,
+    OverlapSound,
+    OverlapStage,
+    OverlapVerdict,
+    PrepareReply,
+    ReplyBegan,
+    ReplyEnded,
+    ReplyHeard,
+    ResumeReply,
+)
+
+Eagerness = Literal["low", "medium", "high"]
+# How many times as long to wait, and how much less (below 1) or more (above 1) to believe that a turn is over.
+_EAGERNESS: dict[Eagerness, tuple[float, float]] = {"low": (1.7, 0.6), "medium": (1.0, 1.0), "high": (0.7, 1.5)}
+# Shorter silence is no pause: stop consonants are as long.
+LEAST_SILENCE_MS = 192
 
 
 @dataclass(frozen=True)
@@ -24,8 +55,23 @@ class TurnPolicy:
     ceiling_least_ms: float = 800
     ceiling_most_ms: float = 3000
     end_threshold: float = 0.5
-    barge_in_ms: float = 160
+    barge_in_ms: float = 96
+    barge_in_sure_ms: float = 640
+    holds_replies: bool = True
+    """False for clients that cannot hold what they are playing: a barge-in stops the reply at once."""
     max_turn_ms: float = 60_000
+
+    def with_eagerness(self, eagerness: Eagerness) -> "TurnPolicy":
+        """The same, for people who want to be answered sooner (high) or who think while they speak (low)."""
+        waits, doubt = _EAGERNESS[eagerness]
+        return replace(
+            self,
+            silence_ms=max(LEAST_SILENCE_MS, self.silence_ms * waits),
+            end_threshold=1 - (1 - self.end_threshold) * doubt if doubt < 1 else self.end_threshold / doubt,
+            ceiling_ms=self.ceiling_ms * waits,
+            ceiling_least_ms=self.ceiling_least_ms * waits,
+            ceiling_most_ms=self.ceiling_most_ms * waits,
+        )
 
 
 # Once speech has begun, voice activity may dip this far below the threshold before it counts as silence
@@ -35,84 +81,16 @@ HYSTERESIS = 0.15
 ONSET_GAP_MS = 64
 # After a pause, voice must last this long to count as going on: one frame of 32 ms may be a click or a breath.
 RESUME_MS = 64
+# Voice over a reply lowers it after two frames: one may be a click.
+LOWER_MS = 64
+# So much voice over a reply holds a word or two: worth asking what they are.
+WORDS_MS = 352
+# A silence this long ends a backchannel; "uh-huh" has a gap of its own.
+OVERLAP_PAUSE_MS = 160
+# Once our own voice was heard in the microphone, the reply is not lowered at every syllable of it.
+ECHO_MS = 1500.0
 # Who speaks over a reply so soon after their own last sound had not finished: the turn was ended too early.
 REGRET_MS = 2000.0
-
-# --- events -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One frame of voice activity: speech `probability` from `start_ms` to `end_ms`."""
-
-    start_ms: float
-    end_ms: float
-    probability: float
-
-
-@dataclass(frozen=True)
-class EndVerdict:
-    """Answer to `AskEnd`: how likely the turn is over. None: the detector could not say in time."""
-
-    probability: float | None
-
-
-@dataclass(frozen=True)
-class AudioCleared:
-    """What was said of the present turn is to be forgotten."""
-
-
-@dataclass(frozen=True)
-class ReplyBegan:
-    """A committed reply is live; speech is now a barge-in."""
-
-
-@dataclass(frozen=True)
-class ReplyEnded:
-    """No reply is live."""
-
-
-Event = Frame | EndVerdict | AudioCleared | ReplyBegan | ReplyEnded
-
-# --- actions ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class BeginTurn:
-    """Speech began at `at_ms`: collect audio from a little before it."""
-
-    at_ms: float
-
-
-@dataclass(frozen=True)
-class InterruptReply:
-    """The user speaks over the live reply: stop it."""
-
-
-@dataclass(frozen=True)
-class PrepareReply:
-    """A pause: make a reply from what was said so far, and hold it."""
-
-
-@dataclass(frozen=True)
-class DropReply:
-    """The user goes on: the prepared reply is worthless."""
-
-
-@dataclass(frozen=True)
-class AskEnd:
-    """Ask end-of-turn detection; answer with `EndVerdict` before the next `Frame`."""
-
-
-@dataclass(frozen=True)
-class CommitTurn:
-    """The turn is over: its speech ended at `speech_end_ms`, and this was decided at `at_ms`."""
-
-    speech_end_ms: float
-    at_ms: float
-
-
-Action = BeginTurn | InterruptReply | PrepareReply | DropReply | AskEnd | CommitTurn
 
 
 class Phase(Enum):
@@ -120,6 +98,7 @@ class Phase(Enum):
 
     QUIET = "quiet"
     ONSET = "onset"
+    OVERLAP = "overlap"
     SPEAKING = "speaking"
     PAUSED = "paused"
 
@@ -131,7 +110,8 @@ class TurnTaking:
         self.policy = policy
         self.phase = Phase.QUIET
         self._habit = PauseHabit(policy.ceiling_ms, policy.ceiling_least_ms, policy.ceiling_most_ms)
-        self._reply_live = False
+        self._reply_live = self._reply_heard = False
+        self._echo_at_ms = -ECHO_MS
         self._turn_ended_ms = -REGRET_MS
         self._now_ms = 0.0
         self._forget()
@@ -144,11 +124,17 @@ class TurnTaking:
         self._tries = 0
         self._prepared = False
         self._asked = False
+        self._lowered = False
 
     @property
     def ceiling_ms(self) -> float:
         """Silence that ends the turn in any case, as this speaker's pauses have it by now."""
         return self._habit.ceiling_ms
+
+    @property
+    def onset_ms(self) -> float:
+        """Where the voice that is being judged began."""
+        return self._start_ms
 
     @property
     def idle(self) -> bool:
@@ -160,15 +146,21 @@ class TurnTaking:
         match event:
             case Frame():
                 return self._frame(event)
-            case EndVerdict(probability):
-                over = probability is not None and probability >= self.policy.end_threshold
+            case EndVerdict(probability, unfinished):
+                over = probability is not None and probability >= self.policy.end_threshold and not unfinished
                 return self._commit(self._now_ms) if over and self.phase is Phase.PAUSED else []
+            case OverlapVerdict(sound):
+                return self._judged(sound)
             case AudioCleared():
-                self._forget()
+                return self._raised()
             case ReplyBegan():
-                self._reply_live = True
+                self._reply_live, self._reply_heard = True, False
+            case ReplyHeard():
+                self._reply_heard = self._reply_live
             case ReplyEnded():
-                self._reply_live = False
+                self._reply_live = self._reply_heard = self._lowered = False
+                if self.phase is Phase.OVERLAP:
+                    self.phase = Phase.SPEAKING
         return []
 
     def _frame(self, frame: Frame) -> list[Action]:
@@ -178,6 +170,8 @@ class TurnTaking:
                 return self._quiet(frame)
             case Phase.ONSET:
                 return self._onset(frame)
+            case Phase.OVERLAP:
+                return self._overlap(frame)
             case Phase.SPEAKING:
                 return self._speaking(frame)
             case Phase.PAUSED:
@@ -196,24 +190,81 @@ class TurnTaking:
             self._voiced_ms += frame.end_ms - frame.start_ms
             self._last_voice_ms = frame.end_ms
         elif frame.end_ms - self._last_voice_ms > ONSET_GAP_MS:
-            self.phase = Phase.QUIET
-            return []
-        needed_ms = self.policy.barge_in_ms if self._reply_live else self.policy.min_speech_ms
-        if self._voiced_ms < needed_ms:
-            return []
+            return self._raised()
+        if self._voiced_ms < (self.policy.barge_in_ms if self._reply_live else self.policy.min_speech_ms):
+            return self._lower()
+        if self._reply_heard and self.policy.holds_replies:
+            return [AskOverlap(OverlapStage.SOUND)]
         self.phase = Phase.SPEAKING
-        pause_ms = self._start_ms - self._turn_ended_ms
-        if self._reply_live and pause_ms < REGRET_MS:
-            self._habit.went_on_after(pause_ms)
         began: list[Action] = [BeginTurn(self._start_ms)]
-        return [InterruptReply(), *began] if self._reply_live else began
+        return [*self._interrupt(), *began] if self._reply_live else began
+
+    # --- voice over a reply that is being heard ---
+
+    def _lower(self) -> list[Action]:
+        echoes = self._now_ms - self._echo_at_ms < ECHO_MS
+        heard = self._reply_heard and self.policy.holds_replies
+        if not heard or self._lowered or echoes or self._voiced_ms < LOWER_MS:
+            return []
+        self._lowered = True
+        return [LowerReply()]
+
+    def _raised(self) -> list[Action]:
+        """Forget what was said; a reply that was touched goes on."""
+        touched = self._lowered or self.phase is Phase.OVERLAP
+        self._forget()
+        return [ResumeReply()] if touched and self._reply_live else []
+
+    def _overlap(self, frame: Frame) -> list[Action]:
+        if frame.probability >= self.policy.speech_threshold - HYSTERESIS:
+            self._voiced_ms += frame.end_ms - frame.start_ms
+            self._last_voice_ms = frame.end_ms
+        if self._voiced_ms >= self.policy.barge_in_sure_ms:
+            return self._judged(OverlapSound.SPEECH)
+        if frame.end_ms - self._last_voice_ms >= OVERLAP_PAUSE_MS:
+            return [AskOverlap(OverlapStage.OVER)]
+        if self._voiced_ms >= WORDS_MS and not self._asked:
+            self._asked = True
+            return [AskOverlap(OverlapStage.WORDS)]
+        return []
+
+    def _judged(self, sound: OverlapSound) -> list[Action]:
+        if sound is OverlapSound.ECHO:
+            self._echo_at_ms = self._now_ms
+        if sound is OverlapSound.UNKNOWN and self._now_ms - self._last_voice_ms >= OVERLAP_PAUSE_MS:
+            sound = OverlapSound.SPEECH  # nothing more will come to tell by: rather listen than talk on
+        match self.phase, sound:
+            case (Phase.ONSET, OverlapSound.ECHO):
+                return self._raised()
+            case (Phase.ONSET, _):
+                self.phase = Phase.OVERLAP
+                return [HoldReply(), BeginTurn(self._start_ms)]
+            case (Phase.OVERLAP, OverlapSound.SPEECH):
+                self.phase = Phase.SPEAKING
+                return [*self._interrupt(), *self._pause(self._now_ms)]
+            case (Phase.OVERLAP, OverlapSound.BACKCHANNEL | OverlapSound.ECHO | OverlapSound.NOISE):
+                return [AbandonTurn(self._last_voice_ms), *self._raised()]
+            case _:  # it goes on, or it is too late to tell
+                return []
+
+    def _interrupt(self) -> list[Action]:
+        pause_ms = self._start_ms - self._turn_ended_ms
+        if pause_ms < REGRET_MS:
+            self._habit.went_on_after(pause_ms)
+        return [InterruptReply()]
+
+    # --- a turn ---
 
     def _speaking(self, frame: Frame) -> list[Action]:
         if frame.probability >= self.policy.speech_threshold - HYSTERESIS:
             self._last_voice_ms = frame.end_ms
         if frame.end_ms - self._start_ms >= self.policy.max_turn_ms:
             return self._commit(frame.end_ms)
-        if frame.end_ms - self._last_voice_ms < self.policy.eager_ms:
+        return self._pause(frame.end_ms)
+
+    def _pause(self, now_ms: float) -> list[Action]:
+        """The turn may be over, if it has been silent for long enough to think of it."""
+        if now_ms - self._last_voice_ms < self.policy.eager_ms:
             return []
         self.phase = Phase.PAUSED
         self._voiced_ms = 0.0

@@ -119,7 +119,10 @@ class TranscriptStream(Protocol):
         ...
 
     async def partial(self) -> Transcript:
-        """Best guess at what has been accepted so far; may be unstable at its end."""
+        """Best guess at what has been accepted so far; may be unstable at its end.
+
+        It delays nobody: while somebody waits for a `finish` of any utterance, it gives what it knew before.
+        """
         ...
 
     async def finish(self) -> Transcript:

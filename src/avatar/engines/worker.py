@@ -30,6 +30,8 @@ class ModelThreads(Generic[M_co]):
         self._loading = threading.Lock()
         self._model: M_co | None = None
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._busy = 0
+        self._aside: threading.Event | None = None
         self._closed = False
 
     async def run(self, work: Callable[[M_co], T]) -> T:
@@ -38,9 +40,31 @@ class ModelThreads(Generic[M_co]):
         Raises `EngineFailed` for whatever is raised from outside our own tree, and once closed. Cancelling drops work
         that has not begun; work that has must be told by other means.
         """
+        if self._aside is not None:
+            self._aside.set()
+        return await self._run(work)
+
+    async def run_aside(self, work: Callable[[M_co], T], stop: threading.Event) -> T | None:
+        """`work(model)` if nothing else is asked of the model; None at once otherwise.
+
+        `stop` is set as soon as `run` is called, and `work` must then end soon: it delays nothing somebody waits for.
+        """
+        if self._busy:
+            return None
+        self._aside = stop
+        try:
+            return await self._run(work)
+        finally:
+            self._aside = None
+
+    async def _run(self, work: Callable[[M_co], T]) -> T:
         if self._closed:
             raise EngineFailed(f"{self._name} has been closed.")
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._call, work)
+        self._busy += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._call, work)
+        finally:
+            self._busy -= 1
 
     async def warm_up(self) -> None:
         """Load the model if it is not loaded. Raises `EngineFailed`."""

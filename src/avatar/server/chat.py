@@ -24,6 +24,9 @@ from avatar.core.events import (
     ReplyAudioFrame,
     ReplyAudioStarted,
     ReplyDone,
+    ReplyHeld,
+    ReplyLowered,
+    ReplyResumed,
     ReplyTextDelta,
     ReplyTextDone,
     SessionEvent,
@@ -34,6 +37,17 @@ from avatar.core.events import (
 from avatar.server import wire
 
 logger = logging.getLogger(__name__)
+
+_ALIKE: dict[type, Callable[..., wire.ServerBase]] = {
+    SpeechStarted: wire.SpeechStarted,
+    SpeechStopped: wire.SpeechStopped,
+    TranscriptReady: wire.Transcript,
+    ReplyTextDelta: wire.ReplyText,
+    ReplyLowered: wire.ReplyLower,
+    ReplyHeld: wire.ReplyHold,
+    ReplyResumed: wire.ReplyResume,
+}
+"""Events whose messages have the very same fields."""
 
 FIRST_MESSAGE_WAIT_S = 0.25
 """`session.start` is optional: a client that says nothing for this long gets a default session, ready to talk."""
@@ -200,6 +214,7 @@ class Chat:
             voice=message.voice_id,
             language=message.language,
             instructions=message.instructions,
+            eagerness=message.eagerness,
         )
         await self._open(request)
         self._started = True
@@ -254,15 +269,10 @@ class Chat:
 
     def _message(self, event: SessionEvent) -> wire.ServerBase:
         known = self._session_id
+        alike = _ALIKE.get(type(event))
+        if alike is not None:
+            return alike(session_id=known, **vars(event))
         match event:
-            case SpeechStarted(at_ms):
-                return wire.SpeechStarted(session_id=known, at_ms=at_ms)
-            case SpeechStopped(at_ms):
-                return wire.SpeechStopped(session_id=known, at_ms=at_ms)
-            case TranscriptReady(turn_id, text, is_final):
-                return wire.Transcript(session_id=known, turn_id=turn_id, text=text, is_final=is_final)
-            case ReplyTextDelta(turn_id, delta):
-                return wire.ReplyText(session_id=known, turn_id=turn_id, delta=delta)
             case ReplyTextDone(turn_id, text):
                 return wire.ReplyText(session_id=known, turn_id=turn_id, delta="", is_final=True, text=text)
             case ReplyAudioStarted(turn_id, rate_hz):
@@ -280,5 +290,5 @@ class Chat:
                     fatal=problem.fatal,
                     turn_id=error_turn_id,
                 )
-            case ReplyAudioFrame():
-                raise AssertionError("audio is sent as a binary frame")
+            case _:
+                raise AssertionError(f"no message for {type(event).__name__}")

@@ -59,6 +59,9 @@ class SessionStart(WireModel):
     language: Language | None = Field(None, description="ISO 639-1; unset: detected.")
     instructions: StrictStr | None = Field(None, max_length=MAX_TEXT_CHARS, description="System prompt.")
     output: OutputFormat = OutputFormat(sample_rate=None)
+    eagerness: Literal["low", "medium", "high"] | None = Field(
+        None, description="Live mode: how soon a turn is taken for over; unset: as the server is set up."
+    )
 
 
 class SessionUpdate(WireModel):
@@ -165,7 +168,7 @@ class SpeechStopped(ServerBase):
 
 
 class Transcript(ServerBase):
-    """What the user said."""
+    """What the user said; until it is final, what is sure of it so far."""
 
     type: Literal["transcript"] = "transcript"
     turn_id: str
@@ -189,6 +192,27 @@ class ReplyAudio(ServerBase):
     type: Literal["reply.audio"] = "reply.audio"
     turn_id: str
     sample_rate: int
+
+
+class ReplyLower(ServerBase):
+    """There is a voice over this reply: play it at a quarter of its loudness until `reply.hold` or `reply.resume`."""
+
+    type: Literal["reply.lower"] = "reply.lower"
+    turn_id: str
+
+
+class ReplyHold(ServerBase):
+    """Stop playing this reply at once, but keep what has come of it: `reply.resume` or `reply.done` follows."""
+
+    type: Literal["reply.hold"] = "reply.hold"
+    turn_id: str
+
+
+class ReplyResume(ServerBase):
+    """It was no interruption: go on playing where the reply was, as loud as before."""
+
+    type: Literal["reply.resume"] = "reply.resume"
+    turn_id: str
 
 
 class TraceSpan(WireModel):
@@ -247,7 +271,18 @@ class Pong(ServerBase):
 
 
 ServerMessage = Annotated[
-    SessionReady | SpeechStarted | SpeechStopped | Transcript | ReplyText | ReplyAudio | ReplyDone | Error | Pong,
+    SessionReady
+    | SpeechStarted
+    | SpeechStopped
+    | Transcript
+    | ReplyText
+    | ReplyAudio
+    | ReplyLower
+    | ReplyHold
+    | ReplyResume
+    | ReplyDone
+    | Error
+    | Pong,
     Field(discriminator="type"),
 ]
 

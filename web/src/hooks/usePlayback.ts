@@ -22,6 +22,8 @@ export interface Playback {
   push(pcm: ArrayBuffer): void;
   /** All of the reply has come; what is queued still plays. */
   end(turnId?: string): void;
+  /** While somebody speaks over this reply: lower it, hold it where it is, go on as before. */
+  change(turnId: string, how: "lower" | "hold" | "resume"): void;
   /** Silence, now (if it is this turn's sound); what still comes of that reply is dropped. */
   clear(turnId?: string): void;
   /** Says an earlier reply again; false when it is not kept any more. */
@@ -102,10 +104,17 @@ export function usePlayback(unlock: Unlock, onPlayed: (played: Played) => void):
     [tell],
   );
 
+  const change = useCallback(
+    (turnId: string, how: "lower" | "hold" | "resume") => {
+      if (current.current?.id === turnId && !current.current.replay) tell({ do: how });
+    },
+    [tell],
+  );
+
   const forget = useCallback(() => recordings.current.clear(), []);
 
   useEffect(() => () => node.current?.disconnect(), []);
-  return { prepare, begin, push, end, clear, replay, forget };
+  return { prepare, begin, push, end, change, clear, replay, forget };
 }
 
 const REPLAY = "replay:";

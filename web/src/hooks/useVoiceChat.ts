@@ -93,7 +93,12 @@ export function useVoiceChat() {
     else if (message.type === "reply.audio") {
       setReplaying(null);
       playback.begin(message.turn_id, message.sample_rate);
-    } else if (message.type === "reply.done") {
+    } else if (message.type === "reply.lower") playback.change(message.turn_id, "lower");
+    else if (message.type === "reply.hold") {
+      playback.change(message.turn_id, "hold");
+      reportHeard();
+    } else if (message.type === "reply.resume") playback.change(message.turn_id, "resume");
+    else if (message.type === "reply.done") {
       if (message.status === "completed") playback.end(message.turn_id);
       else playback.clear(message.turn_id);
     } else if (message.type === "error" && message.code === "NOT_FOUND" && state.link !== "open") {

@@ -6,6 +6,9 @@ export type PlayerCommand =
   | { do: "begin"; id: string; rateHz: number }
   | { do: "push"; pcm: ArrayBuffer }
   | { do: "end" }
+  | { do: "lower" }
+  | { do: "hold" }
+  | { do: "resume" }
   | { do: "clear" };
 
 const REPORT_S = 0.05;
@@ -25,11 +28,10 @@ class Playback extends AudioWorkletProcessor {
       this.player.begin(command.id, command.rateHz);
       this.over = false;
     } else if (command.do === "push") this.player.push(new Int16Array(command.pcm));
-    else if (command.do === "end") this.player.end();
-    else {
+    else if (command.do === "clear") {
       this.player.clear();
       this.tell();
-    }
+    } else this.player[command.do]();
   }
 
   process(_inputs: Float32Array[][], outputs: Float32Array[][]): boolean {

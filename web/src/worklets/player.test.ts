@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { JITTER_MS, Player } from "./player";
+import { JITTER_MS, LOWERED, Player } from "./player";
 
 const RATE = 48000;
 const QUANTUM = 128;
@@ -45,6 +45,36 @@ describe("Player", () => {
     expect(report.playedMs).toBeGreaterThan(999.5);
     expect(report.playedMs).toBeLessThan(1000.5);
     expect(report.ended).toBe(true);
+  });
+
+  it("lowers a reply, holds it where it is, and goes on without losing a sample", () => {
+    const player = new Player(RATE);
+    player.begin("t1", RATE);
+    player.push(pcm(1000));
+    player.end();
+    play(player, 100);
+    player.lower();
+    expect(play(player, 50).at(-1)).toBeCloseTo(0.25 * LOWERED, 5);
+    player.hold();
+    const held = play(player, 200);
+    expect(held.subarray((RATE * 16) / 1000).every((x) => x === 0)).toBe(true);
+    expect(player.report().playedMs).toBeLessThan(170);
+    player.resume();
+    expect(play(player, 20).at(-1)).toBeCloseTo(0.25, 5);
+    play(player, 1200);
+    const report = player.report();
+    expect(report).toMatchObject({ ended: true, underruns: 0 });
+    expect(report.playedMs).toBeCloseTo(1000, 0);
+  });
+
+  it("begins the next reply as loud as ever", () => {
+    const player = new Player(RATE);
+    player.begin("t1", RATE);
+    player.hold();
+    player.begin("t2", RATE);
+    player.push(pcm(100));
+    player.end();
+    expect(Math.max(...play(player, 120))).toBeCloseTo(0.25, 5);
   });
 
   it("counts each time it runs dry, and counts no silence as played", () => {

@@ -7,6 +7,11 @@ import { Resampler } from "./resampler";
 /** Audio gathered before a reply starts, and again after it ran dry: rides out one late frame. */
 export const JITTER_MS = 60;
 
+/** Loudness of a reply while somebody speaks over it. */
+export const LOWERED = 0.25;
+/** Loudness changes within this time: no click, and too short to hear as a fade. */
+const RAMP_MS = 8;
+
 export interface PlayerReport {
   /** The reply, or null when there is none. */
   id: string | null;
@@ -32,6 +37,8 @@ export class Player {
   private complete = false; // no more will be pushed
   private waiting = true; // gathering JITTER_MS
   private dry = false; // it had begun, and nothing is left
+  private gain = 1;
+  private wanted = 1; // where the gain is going; 0: hold
 
   constructor(private readonly rateHz: number) {}
 
@@ -41,7 +48,22 @@ export class Player {
     this.id = id;
     this.resampler = new Resampler(rateHz, this.rateHz);
     this.played = this.underruns = 0;
+    this.gain = this.wanted = 1;
     this.complete = false;
+  }
+
+  /** Somebody speaks over it. */
+  lower(): void {
+    this.wanted = LOWERED;
+  }
+
+  /** Silence, now, but nothing is lost: `resume` goes on where it was. */
+  hold(): void {
+    this.wanted = 0;
+  }
+
+  resume(): void {
+    this.wanted = 1;
   }
 
   push(pcm: Int16Array): void {
@@ -70,6 +92,7 @@ export class Player {
   /** Writes the next samples to play; what is missing stays as it is (a worklet's output begins as zeros). */
   fill(output: Float32Array): void {
     if (this.waiting && !this.complete && this.milliseconds(this.buffered) < JITTER_MS) return;
+    if (this.wanted === 0 && this.gain === 0) return;
     this.waiting = false;
     let at = 0;
     while (at < output.length && this.queue[0]) {
@@ -81,6 +104,7 @@ export class Player {
       this.queue.shift();
       this.offset = 0;
     }
+    this.level(output.subarray(0, at));
     this.played += at;
     this.buffered -= at;
     this.peak = Math.max(this.peak, peakOf(output.subarray(0, at)));
@@ -99,6 +123,16 @@ export class Player {
       peak,
       ended,
     };
+  }
+
+  private level(output: Float32Array): void {
+    if (this.gain === 1 && this.wanted === 1) return;
+    const step = 1000 / (RAMP_MS * this.rateHz);
+    for (let i = 0; i < output.length; i++) {
+      const change = Math.max(-step, Math.min(step, this.wanted - this.gain));
+      this.gain += change;
+      output[i] = output[i]! * this.gain;
+    }
   }
 
   private enqueue(samples: Float32Array): void {

@@ -69,6 +69,7 @@ class Utterance:
         self._samples += pcm.size
 
     async def partial(self) -> Transcript:
+        """As `TranscriptStream.partial`: what is known already when the model is wanted by others."""
         self._partial_stop = threading.Event()
         try:
             return await self._transcribe(thorough=False, stop=self._partial_stop)
@@ -95,11 +96,17 @@ class Utterance:
             return self._latest.transcript
         accepted = tuple(self._accepted)
         self._stops.add(stop)
+
+        def work(model: Recognizer) -> _Result:
+            return self._recognize(model, accepted, thorough, stop)
+
         try:
-            result = await self._threads.run(lambda model: self._recognize(model, accepted, thorough, stop))
+            result = await (self._threads.run(work) if thorough else self._threads.run_aside(work, stop))
         finally:
             stop.set()
             self._stops.discard(stop)
+        if result is None:
+            return self._latest.transcript
         if result.samples >= self._latest.samples:
             self._latest = result
         return result.transcript

@@ -1,0 +1,57 @@
+"""What a voice over a live reply is: the user taking the turn, a listener's "mm-hm", or the reply's own echo.
+
+Judges by what the reply has just said and by its sound; knows neither turns nor engines.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from avatar.core.audio import Pcm
+from avatar.core.backchannel import is_backchannel
+from avatar.core.echo import ECHO_LIKENESS, EchoReference, said_by_us
+from avatar.core.turn_events import OverlapSound
+
+
+class Overheard(Protocol):
+    """A reply as far as it may come back through the room."""
+
+    def recent_pcm(self) -> Pcm:
+        """The last seconds of what was sent (float32[n], mono, 16 kHz)."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """What there is of it so far."""
+        ...
+
+    @property
+    def awaits_answer(self) -> bool:
+        """Whether it has come to its end, and that is a question."""
+        ...
+
+
+class Overlap:
+    """Judges for one session; `reply` gives the live reply, if there is one."""
+
+    def __init__(self, reply: Callable[[], Overheard | None]) -> None:
+        self._reply = reply
+
+    def is_echo(self, pcm: Pcm) -> bool:
+        """Is this sound (float32[n], mono, 16 kHz) what the reply has just said? Takes about 3 ms."""
+        reply = self._reply()
+        if reply is None:
+            return False
+        played = EchoReference()
+        played.push(reply.recent_pcm())
+        return played.likeness(pcm) >= ECHO_LIKENESS
+
+    def judge(self, words: str, *, over: bool) -> OverlapSound:
+        """By what was made out of it; `over`: nothing more will come."""
+        reply = self._reply()
+        if reply is not None and said_by_us(words, reply.text):
+            return OverlapSound.ECHO
+        if not words:
+            return OverlapSound.NOISE if over else OverlapSound.UNKNOWN
+        if not is_backchannel(words) or (over and reply is not None and reply.awaits_answer):
+            return OverlapSound.SPEECH
+        return OverlapSound.BACKCHANNEL if over else OverlapSound.UNKNOWN

@@ -1,0 +1,42 @@
+"""Committed turns come first: who may prepare a reply on guess while the language model is shared.
+
+One for all sessions. Knows replies only as work that can be dropped.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Precedence:
+    """Counts the replies that the language model is at work on; `slots` is how many it does at once."""
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._working = 0
+        self._droppable: dict[object, Callable[[], None]] = {}
+
+    def may_prepare(self) -> bool:
+        """Whether there is room for a guess: half of the slots are kept for turns that are over."""
+        return self._working < max(1, self._slots // 2)
+
+    def prepared(self, key: object, drop: Callable[[], None]) -> None:
+        """`key` is such a guess; `drop` ends it, should a turn that is over need its slot."""
+        self._droppable[key] = drop
+
+    def settled(self, key: object) -> None:
+        """`key` is no guess any more: committed or dropped."""
+        self._droppable.pop(key, None)
+
+    def make_way(self) -> None:
+        """A turn is over and has no reply yet: the oldest guess is dropped if all slots are taken."""
+        if self._working >= self._slots and self._droppable:
+            self._droppable.pop(next(iter(self._droppable)))()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """The language model works on a reply for as long as this is open."""
+        self._working += 1
+        try:
+            yield
+        finally:
+            self._working -= 1

@@ -172,6 +172,8 @@ class _BarLines:
         self._tasks: dict[tuple[str, str], TaskID] = {}
 
     def __call__(self, event: "Progress") -> None:
+        if event.state == "planned":
+            return
         if (event.key, event.file) not in self._tasks:
             self._tasks[event.key, event.file] = self._bars.add_task("", total=None)
         state = "" if event.state == "downloading" else f" [dim]{event.state}[/]"
@@ -190,6 +192,8 @@ class _PlainLines:
         self._said_at_s = 0.0
 
     def __call__(self, event: "Progress") -> None:
+        if event.state == "planned":
+            return
         now_s = time.monotonic()
         what = (event.key, event.file, event.state)
         if what == self._said and now_s - self._said_at_s < _PLAIN_EVERY_S:

@@ -7,7 +7,8 @@
     │   ├── BufferLimit             BUFFER_LIMIT     413
     │   ├── NoSpeech                NO_SPEECH        422
     │   ├── NotFound                NOT_FOUND        404
-    │   └── VoiceNotReady           VOICE_NOT_READY  409
+    │   ├── VoiceNotReady           VOICE_NOT_READY  409
+    │   └── Conflict                CONFLICT         409
     ├── EngineError                                        the turn dies, the session lives
     │   ├── EngineFailed            ENGINE_FAILED    502
     │   │   └── EngineLost          ENGINE_FAILED    502   after the first chunk: what was heard stays
@@ -81,6 +82,13 @@ class VoiceNotReady(ClientError):
     """The voice exists but is still being enrolled."""
 
     code = "VOICE_NOT_READY"
+    http_status = 409
+
+
+class Conflict(ClientError):
+    """What was asked for does not go with what is going on: something is in use, or already under way."""
+
+    code = "CONFLICT"
     http_status = 409
 
 

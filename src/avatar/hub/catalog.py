@@ -43,7 +43,7 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class Model:
-    """A set of files that an engine loads from one folder, `<models_dir>/<key>`."""
+    """A set of files that an engine loads from one folder."""
 
     key: str
     role: Role
@@ -56,6 +56,12 @@ class Model:
     modelscope: str = ""
     about_bytes: int = 0
     """Size for people, where the files' exact sizes are left to the hub."""
+    vram_bytes: int = 0
+    """About what it takes on a GPU, weights and working memory; 0: it runs on the CPU."""
+    folder: str = ""
+    """Where it is below the models folder, when that is not `key`."""
+    alias: str = ""
+    """The key by which clients of earlier systems know it."""
 
     @property
     def size_bytes(self) -> int:
@@ -170,7 +176,9 @@ _WHISPER_V3 = _files("config.json", "model.bin", "preprocessor_config.json", "to
 def _whisper(size: str, about_bytes: int, files: tuple[ModelFile, ...] = _WHISPER, huggingface: str = "") -> Model:
     name = f"faster-whisper-{size}"
     hub, mirror = (huggingface, "") if huggingface else (f"Systran/{name}", f"gpustack/{name}")
-    return Model(name, "stt", f"Whisper {size} (CTranslate2)", "MIT", files, frozenset(), hub, mirror, about_bytes)
+    vram_bytes = about_bytes * 3 // 2  # faster-whisper's README: 4.5 GB for the 3.1 GB of large-v2
+    title = f"Whisper {size} (CTranslate2)"
+    return Model(name, "stt", title, "MIT", files, frozenset(), hub, mirror, about_bytes, vram_bytes)
 
 
 _WHISPERS = (
@@ -191,6 +199,7 @@ _LANGUAGE_MODELS = (
         "Apache-2.0",
         _files("Qwen3-1.7B-Q8_0.gguf"),
         about_bytes=1_834_426_016,
+        vram_bytes=4_000_000_000,  # 112 KiB of KV cache a token, four answers of 4096
         huggingface="Qwen/Qwen3-1.7B-GGUF",
         modelscope="Qwen/Qwen3-1.7B-GGUF",
     ),
@@ -211,6 +220,7 @@ _LANGUAGE_MODELS = (
             "vocab.json",
         ),
         about_bytes=5_590_000_000,
+        vram_bytes=8 << 30,  # and a KV cache worth having
         huggingface="Qwen/Qwen2.5-7B-Instruct-AWQ",
         modelscope="Qwen/Qwen2.5-7B-Instruct-AWQ",
     ),
@@ -224,16 +234,28 @@ _QWEN3_TTS = (
 )
 
 
-def _qwen3_tts(key: str, repo: str, about_bytes: int, files: tuple[ModelFile, ...] = _QWEN3_TTS) -> Model:
+def _qwen3_tts(
+    key: str, repo: str, about_bytes: int, alias: str = "", files: tuple[ModelFile, ...] = _QWEN3_TTS
+) -> Model:
+    """In the folder that the repository is called by, where earlier systems and hub clients put it too."""
     title = repo.partition("/")[2].replace("-", " ")
     languages = _languages("de en es fr it ja ko pt ru zh")
-    return Model(key, "tts", title, "Apache-2.0", files, languages, repo, repo, about_bytes)
+    vram_bytes = about_bytes * 3 // 2  # weights (the codec's in 32 bits), caches, CUDA graphs
+    return Model(
+        key, "tts", title, "Apache-2.0", files, languages, repo, repo, about_bytes, vram_bytes, folder=repo, alias=alias
+    )
 
 
 _VOICES = (
-    _qwen3_tts("qwen3-tts-tokenizer-12hz", "Qwen/Qwen3-TTS-Tokenizer-12Hz", 682_000_000, _SPEECH_TOKENIZER),
-    _qwen3_tts("qwen3-tts-0.6b-base", "Qwen/Qwen3-TTS-12Hz-0.6B-Base", 2_520_000_000),
-    _qwen3_tts("qwen3-tts-0.6b-custom", "Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice", 2_500_000_000),
+    _qwen3_tts(
+        "qwen3-tts-tokenizer-12hz",
+        "Qwen/Qwen3-TTS-Tokenizer-12Hz",
+        682_000_000,
+        "tokenizer_12hz",
+        _SPEECH_TOKENIZER,
+    ),
+    _qwen3_tts("qwen3-tts-0.6b-base", "Qwen/Qwen3-TTS-12Hz-0.6B-Base", 2_520_000_000, "base_0_6b"),
+    _qwen3_tts("qwen3-tts-0.6b-custom", "Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice", 2_500_000_000, "custom_0_6b"),
     _qwen3_tts("qwen3-tts-1.7b-base", "Qwen/Qwen3-TTS-12Hz-1.7B-Base", 4_540_000_000),
     _qwen3_tts("qwen3-tts-1.7b-custom", "Qwen/Qwen3-TTS-12Hz-1.7B-CustomVoice", 4_520_000_000),
     Model(
@@ -290,8 +312,8 @@ PROFILES: dict[Profile, tuple[str, ...]] = {
 
 
 def model(key: str) -> Model:
-    """The model called `key`. Raises `SetupError` naming those that exist."""
-    try:
-        return MODELS[key]
-    except KeyError:
-        raise SetupError(f"There is no model called {key!r}. Known: {', '.join(sorted(MODELS))}.") from None
+    """The model called `key`, or by that alias. Raises `SetupError` naming those that exist."""
+    found = MODELS.get(key) or next((model for model in MODELS.values() if model.alias and model.alias == key), None)
+    if found is None:
+        raise SetupError(f"There is no model called {key!r}. Known: {', '.join(sorted(MODELS))}.")
+    return found

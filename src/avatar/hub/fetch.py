@@ -82,7 +82,7 @@ class _Run:
         lock = AsyncFileLock(self._models_dir / f".{model.key}.lock")
         await self._acquire(lock, model)
         try:
-            return await self._bring_locked(model, self._models_dir / model.key)
+            return await self._bring_locked(model, presence.home(self._models_dir, model))
         finally:
             await lock.release()
 
@@ -96,10 +96,12 @@ class _Run:
 
     async def _bring_locked(self, model: Model, folder: Path) -> Result:
         here = presence.locate(self._models_dir, model.key)
+        if here is not None:
+            self._on_progress(Progress(model.key, "", "", "verifying"))
         if here is not None and (await asyncio.to_thread(check, here, model)).ok:
             return Result(model.key, here)
         _make(folder)
-        problems = await asyncio.to_thread(_discard_unsound, folder, model)
+        problems = await files.in_thread(_discard_unsound, folder, model)
         used: list[str] = []
         for source in self._sources:
             wanted = presence.absent(folder, model)

@@ -3,6 +3,7 @@
 Synchronous and slow (hashing, fsync): call it in a thread. Knows no source.
 """
 
+import asyncio
 import errno
 import hashlib
 import json
@@ -11,11 +12,14 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Literal, ParamSpec, TypeVar
 
 from avatar.core.errors import SetupError
 from avatar.hub.presence import MANIFEST, Recorded, read_manifest
 from avatar.hub.source import DiskFull
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 Fault = Literal["missing", "wrong size", "wrong hash"]
 FreeBytes = Callable[[Path], int]
@@ -24,9 +28,32 @@ _SPARE_BYTES = 100_000_000
 """Left free by every fetch: the database usually lives on the same disk and must not find it full."""
 
 
+async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do `work` off the loop; when cancelled, end only after it: nobody else may touch the files before that."""
+    doing = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        await asyncio.wait([doing])
+        raise
+
+
 def free_bytes(folder: Path) -> int:
     """Bytes that may still be written to the disk of `folder`, which exists."""
     return shutil.disk_usage(folder).free
+
+
+def part_of(folder: Path, name: str) -> Path:
+    """Where the file `name` of a model grows until it is whole."""
+    return folder / (name + ".part")
+
+
+def size_of(path: Path) -> int:
+    """Bytes of the file at `path`; 0 if there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def require_space(folder: Path, needed_bytes: int, free: FreeBytes) -> None:

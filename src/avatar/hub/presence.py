@@ -5,6 +5,7 @@ imports no client of a hub.
 """
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from avatar.hub import catalog
 from avatar.hub.catalog import Model, ModelFile
 
 MANIFEST = ".hub.json"
+QWEN_TTS_DIR = "QWEN_TTS_MODELS_DIR"
+"""Environment variable of earlier systems: the folder that holds `Qwen/`, when that is not the models folder."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,18 @@ def read_manifest(folder: Path) -> dict[str, Recorded]:
         return {}
 
 
+def home(models_dir: Path, model: Model) -> Path:
+    """The folder that `model` is put into."""
+    elsewhere = os.environ.get(QWEN_TTS_DIR) if model.folder.startswith("Qwen/") else None
+    return (Path(elsewhere).expanduser() if elsewhere else models_dir) / (model.folder or model.key)
+
+
 def candidates(models_dir: Path, model: Model) -> Iterator[Path]:
-    """Folders that may hold `model`: ours first, then those copied by hand from a hub under the repository's name."""
+    """Folders that may hold `model`: its own first, then copies under the name of its repository."""
+    own = home(models_dir, model)
+    yield own
+    if model.folder:
+        yield own.parents[1] / own.name
     yield models_dir / model.key
     for repo in dict.fromkeys(filter(None, (model.huggingface, model.modelscope))):
         yield models_dir / repo.partition("/")[2]

@@ -12,7 +12,7 @@ from avatar.core.errors import SetupError
 from avatar.hub.catalog import Model, ModelFile
 
 SourceName = Literal["huggingface", "modelscope", "package"]
-State = Literal["waiting", "downloading", "retrying", "verifying", "done", "failed"]
+State = Literal["planned", "waiting", "downloading", "retrying", "verifying", "done", "failed"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,9 @@ class SourceUnreachable(SourceFailed):
 
 class DiskFull(SetupError):
     """There is no room for the files, whatever their source."""
+
+    code = "DISK_FULL"
+    http_status = 507
 
 
 class Source(Protocol):

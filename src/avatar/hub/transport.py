@@ -92,15 +92,15 @@ class Transport:
         `SourceFailed` once retries are of no use (`SourceUnreachable` when there is no connection at all), `DiskFull`
         or `SetupError` when the disk does not take it.
         """
-        part = folder / (name + ".part")
+        part = files.part_of(folder, name)
         part.parent.mkdir(parents=True, exist_ok=True)
         failures = 0
         while True:
             begun_bytes = _resume_at(part, remote)
             try:
                 await self._receive(remote, part, begun_bytes, tell)
-                tell("verifying", _size(part), "")
-                fault = await asyncio.to_thread(
+                tell("verifying", files.size_of(part), "")
+                fault = await files.in_thread(
                     files.accept, part, folder, name, source, size_bytes=remote.size_bytes, sha256=remote.sha256
                 )
                 if fault is None:
@@ -109,7 +109,7 @@ class Transport:
                     raise SourceFailed(f"{fault}; it was deleted")
                 raise _TryAgain(f"{fault} of what was gone on with; it was deleted")
             except (_TryAgain, aiohttp.ClientError, TimeoutError) as error:
-                failures = 0 if _size(part) > begun_bytes else failures + 1
+                failures = 0 if files.size_of(part) > begun_bytes else failures + 1
                 reason = str(error) or "it stopped answering"
                 if failures > _RETRIES:
                     kind = SourceUnreachable if isinstance(error, _NO_CONNECTION) else SourceFailed
@@ -117,7 +117,7 @@ class Transport:
                 wait_s = error.wait_s if isinstance(error, _TryAgain) else None
                 wait_s = min(_BACKOFF_S * 2**failures if wait_s is None else wait_s, _MAX_WAIT_S)
                 _log.debug("%s: %s; again in %.1f s", name, reason, wait_s)
-                tell("retrying", _size(part), reason)
+                tell("retrying", files.size_of(part), reason)
                 await self._sleep(wait_s)
 
     async def _receive(self, remote: Remote, part: Path, offset: int, tell: Tell) -> None:
@@ -157,15 +157,11 @@ def refusal(status: int) -> str:
 
 def _resume_at(part: Path, remote: Remote) -> int:
     """Bytes of `part` worth keeping; what is not is deleted."""
-    size_bytes = _size(part)
+    size_bytes = files.size_of(part)
     if remote.sha256 is None or (remote.size_bytes is not None and size_bytes > remote.size_bytes):
         part.unlink(missing_ok=True)
         return 0
     return size_bytes
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
 
 
 def _retry_after_s(response: aiohttp.ClientResponse) -> float | None:

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from avatar.hub import catalog, files, presence
+from avatar.hub import catalog, files, formats, presence
 from avatar.hub.catalog import Model
 
-FileState = Literal["ok", "missing", "wrong size", "wrong hash", "unknown"]
+FileState = Literal["ok", "missing", "wrong size", "wrong hash", "damaged", "unknown"]
 
 
 @dataclass(frozen=True)
 class FileReport:
-    """`unknown`: it is there, but nothing says what it should be (a folder copied by hand)."""
+    """Of a folder copied by hand nothing says what the files should be: then they are `unknown`, or `damaged` if they
+    cannot be what their names say."""
 
     name: str
     state: FileState
@@ -54,6 +55,8 @@ def check(folder: Path, model: Model) -> Report:
         recorded = records.get(file.name)
         size_bytes = file.size_bytes or (recorded.size_bytes if recorded else None)
         sha256 = file.sha256 or (recorded.sha256 if recorded else None)
-        fault = files.fault(folder / file.name, size_bytes, sha256)
-        reports.append(FileReport(file.name, fault or ("unknown" if sha256 is None else "ok")))
+        state: FileState = files.fault(folder / file.name, size_bytes, sha256) or "ok"
+        if state == "ok" and sha256 is None:
+            state = "damaged" if formats.is_damaged(folder / file.name) else "unknown"
+        reports.append(FileReport(file.name, state))
     return Report(model.key, folder, tuple(reports))

@@ -6,7 +6,7 @@ The server listens at once; engines load behind it, and `/readyz` says when ever
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -26,8 +26,11 @@ from avatar.conversation.vram import used_vram_fraction
 from avatar.core.errors import AvatarError, Overloaded, StoreError, describe
 from avatar.core.turns import TurnPolicy
 from avatar.engines.base import Sampling
+from avatar.engines.fitness import misfit
+from avatar.hub.downloads import Downloads
+from avatar.hub.library import Library
 from avatar.media.decoder import DecoderPool
-from avatar.server import access, chat, conversations, events, hosts, pages, problems, wire
+from avatar.server import access, chat, conversations, events, hosts, models, pages, problems, wire
 from avatar.settings import Settings, load
 from avatar.store import Store
 
@@ -42,9 +45,10 @@ class Service:
     Raises `SetupError` when telemetry is asked for and cannot be had.
     """
 
-    def __init__(self, settings: Settings, engines: Engines) -> None:
+    def __init__(self, settings: Settings, engines: Engines, choosings: Sequence[Choosing] = ()) -> None:
         self.settings = settings
         self.engines = engines
+        self._weights = {found.stage: found.choice.weights for found in choosings if found.choice}
         self.sessions = SessionManager(
             settings.admission.max_sessions,
             settings.admission.wait_s,
@@ -52,6 +56,13 @@ class Service:
             used_vram_fraction,
         )
         self.feed = events.Feed()
+        self.shelf = models.Shelf(
+            Library(settings.models_dir, misfit),
+            Downloads(
+                settings.models_dir, settings.models.sources, settings.models.connect_timeout_s, self.feed.publish
+            ),
+            self._used_by,
+        )
         self._store: Store | None = None
         self._house: House | None = None
         self._problem = "The models are being loaded."
@@ -70,6 +81,9 @@ class Service:
             decoder = DecoderPool(settings.media.decoders, settings.media.timeout_s, settings.media.memory_bytes)
             closing.push_async_callback(decoder.aclose)
             await decoder.start()
+            await asyncio.to_thread(self.shelf.library.clear_left_overs)
+            self.shelf.downloads.restore()
+            closing.push_async_callback(self.shelf.downloads.aclose)
             for engine in self.engines.all():
                 closing.push_async_callback(engine.aclose)
             house = _furnish(settings, self.engines, decoder, self._store)
@@ -91,6 +105,9 @@ class Service:
             return
         self._house = house
         logger.info("ready: every stage can serve")
+
+    def _used_by(self, folder: Path) -> list[str]:
+        return [stage for stage, path in self._weights.items() if path is not None and path.is_relative_to(folder)]
 
     def store(self) -> Store:
         """The open store."""
@@ -121,7 +138,8 @@ def create_app(settings: Settings | None = None, choosings: tuple[Choosing, ...]
     """The ASGI app. Raises `SetupError` when a stage has no engine; see `avatar doctor`."""
     settings = settings or load()
     access.check(settings.server.host, settings.server.api_keys, settings.server.open_to_all)
-    service = Service(settings, choosing.build(choosings or choosing.survey(settings), settings))
+    choosings = choosings or choosing.survey(settings)
+    service = Service(settings, choosing.build(choosings, settings), choosings)
     return assemble(service)
 
 
@@ -136,6 +154,7 @@ def assemble(service: Service) -> FastAPI:
     app = FastAPI(title="AVATAR", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     problems.install(app)
     server = service.settings.server
+    app.add_middleware(hosts.OwnPages, origins=server.allowed_origins)
     if keys := access.Keys(server.api_keys):
         app.add_middleware(access.OnlyWithKey, keys=keys, origins=server.allowed_origins)
     if server.allowed_origins:  # outside the keys: a browser asks first, and without one
@@ -163,6 +182,8 @@ def assemble(service: Service) -> FastAPI:
         chat.router(service.house, service.sessions, service.limits, server.send_timeout_s, server.allowed_origins)
     )
     app.include_router(conversations.router(service.store))
+    app.include_router(models.router(service.shelf))
+    app.include_router(models.earlier_paths(service.shelf))
     app.include_router(events.router(service.feed, server.send_timeout_s, server.allowed_origins))
     pages.mount(app)
     return app

@@ -109,6 +109,15 @@ class Downloads:
             await asyncio.to_thread(_drop_parts, presence.home(self._models_dir, job.model), job.model)
         return job.progress
 
+    def forget(self, key: str) -> None:
+        """Drop a download that is not running from the records: its model is deleted."""
+        job = self._jobs.get(catalog.model(key).key)
+        if job is not None and job.task is None:
+            if not job.progress.ended:
+                job.become("cancelled")
+            del self._jobs[job.model.key]
+            self._write_journal()
+
     async def aclose(self) -> None:
         """Stop all, to be gone on with at the next start."""
         tasks = [job.task for job in self._jobs.values() if job.task is not None]

@@ -76,6 +76,10 @@ class Library:
         broken = tuple(f"{r.name}: {r.state}" for r in reports if r.state not in ("ok", "unknown", "missing"))
         return Holding(found.model, found.path, found.exists, missing, (*broken, *found.problems), reports)
 
+    def folders(self, model: Model) -> list[Path]:
+        """Every folder that may hold (a part of) `model`."""
+        return [folder for folder in presence.candidates(self.models_dir, model) if folder.is_dir()]
+
     async def delete(self, key: str) -> None:
         """Remove the model's files, wherever they are. Raises `SetupError`, or `Conflict` while it is downloaded."""
         model = catalog.model(key)
@@ -89,9 +93,8 @@ class Library:
 
     def _path(self, model: Model) -> Path:
         """The first folder that is whole, else that which lacks least, else the model's own."""
-        folders = [folder for folder in presence.candidates(self.models_dir, model) if folder.is_dir()]
         return min(
-            folders,
+            self.folders(model),
             key=lambda folder: len(presence.absent(folder, model)),
             default=presence.home(self.models_dir, model),
         )

@@ -17,7 +17,9 @@ from avatar.core.errors import BadMessage
 from avatar.server import problems
 
 MISDIRECTED = 421  # RFC 9110, 15.5.20: a request for somebody this server is not
+FORBIDDEN = 403
 
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _PORT = re.compile(r":\d*$")
 
 
@@ -35,6 +37,24 @@ class OwnNames:
             return
         error = BadMessage("This server does not know itself by that name. Add its address to server.allowed_origins.")
         await problems.response(error, MISDIRECTED)(scope, receive, send)
+
+
+class OwnPages:
+    """ASGI middleware: pages of other sites may change nothing here, though their visitors' browsers would ask.
+
+    A browser sends a form, or an empty body, to any site without asking that site first.
+    """
+
+    def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
+        self._app = app
+        self._origins = origins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in _SAFE or is_own_page(HTTPConnection(scope), self._origins):
+            await self._app(scope, receive, send)
+            return
+        error = BadMessage("Pages of other sites may not ask for this. Add their origin to server.allowed_origins.")
+        await problems.response(error, FORBIDDEN)(scope, receive, send)
 
 
 def is_own_page(connection: HTTPConnection, origins: Collection[str]) -> bool:

@@ -6,8 +6,9 @@ The server listens at once; engines load behind it, and `/readyz` says when ever
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI, Response
@@ -18,19 +19,20 @@ from avatar import __version__, choosing
 from avatar.choosing import Choosing
 from avatar.conversation import telemetry
 from avatar.conversation.admission import SessionManager
+from avatar.conversation.lineup import Lineup, Pick
 from avatar.conversation.opening import House, ResumeTokens
 from avatar.conversation.push_to_talk import BufferLimits
 from avatar.conversation.reply import ReplyPolicy
-from avatar.conversation.session import Engines, SessionPolicy
+from avatar.conversation.session import SessionPolicy
 from avatar.conversation.vram import used_vram_fraction
-from avatar.core.errors import AvatarError, Overloaded, StoreError, describe
+from avatar.core.errors import AvatarError, Overloaded, StoreError
 from avatar.core.turns import TurnPolicy
-from avatar.engines.base import Sampling
+from avatar.engines.base import Sampling, Stage
 from avatar.engines.fitness import misfit
 from avatar.hub.downloads import Downloads
 from avatar.hub.library import Library
 from avatar.media.decoder import DecoderPool
-from avatar.server import access, chat, conversations, events, hosts, models, pages, problems, wire
+from avatar.server import access, chat, conversations, engines, events, hosts, models, pages, problems, wire
 from avatar.settings import Settings, load
 from avatar.store import Store
 
@@ -45,10 +47,9 @@ class Service:
     Raises `SetupError` when telemetry is asked for and cannot be had.
     """
 
-    def __init__(self, settings: Settings, engines: Engines, choosings: Sequence[Choosing] = ()) -> None:
+    def __init__(self, settings: Settings, first: Mapping[Stage, Pick]) -> None:
+        """`first`: the engines to begin with."""
         self.settings = settings
-        self.engines = engines
-        self._weights = {found.stage: found.choice.weights for found in choosings if found.choice}
         self.sessions = SessionManager(
             settings.admission.max_sessions,
             settings.admission.wait_s,
@@ -56,16 +57,16 @@ class Service:
             used_vram_fraction,
         )
         self.feed = events.Feed()
+        self.lineup = Lineup(first, self.feed.publish)
         self.shelf = models.Shelf(
             Library(settings.models_dir, misfit),
             Downloads(
                 settings.models_dir, settings.models.sources, settings.models.connect_timeout_s, self.feed.publish
             ),
-            self._used_by,
+            self.lineup.used_by,
         )
         self._store: Store | None = None
         self._house: House | None = None
-        self._problem = "The models are being loaded."
         collector = settings.telemetry.otlp_endpoint
         self._end_telemetry = telemetry.export_to(collector, __version__) if collector else None
 
@@ -84,30 +85,13 @@ class Service:
             await asyncio.to_thread(self.shelf.library.clear_left_overs)
             self.shelf.downloads.restore()
             closing.push_async_callback(self.shelf.downloads.aclose)
-            for engine in self.engines.all():
-                closing.push_async_callback(engine.aclose)
-            house = _furnish(settings, self.engines, decoder, self._store)
-            loading = asyncio.create_task(self._load(house), name="load engines")
+            closing.push_async_callback(self.lineup.aclose)
+            self._house = _furnish(settings, self.lineup, decoder, self._store)
+            self.lineup.start()
             try:
                 yield
             finally:
                 self._house = None
-                loading.cancel()
-                await asyncio.wait([loading])
-
-    async def _load(self, house: House) -> None:
-        warmed = await asyncio.gather(*(engine.warm_up() for engine in self.engines.all()), return_exceptions=True)
-        failures = [error for error in warmed if error is not None]
-        for error in failures:
-            logger.error("an engine could not be loaded", exc_info=error)
-        if failures:
-            self._problem = " ".join(describe(error).message for error in failures)
-            return
-        self._house = house
-        logger.info("ready: every stage can serve")
-
-    def _used_by(self, folder: Path) -> list[str]:
-        return [stage for stage, path in self._weights.items() if path is not None and path.is_relative_to(folder)]
 
     def store(self) -> Store:
         """The open store."""
@@ -116,9 +100,10 @@ class Service:
         return self._store
 
     def house(self) -> House:
-        """What sessions need, once every engine is loaded; before that `Overloaded`."""
+        """What sessions need; while a stage has no engine, `Overloaded`."""
         if self._house is None:
-            raise Overloaded(f"The server cannot talk yet. {self._problem}")
+            raise Overloaded("The server is starting. Try again in a moment.")
+        self.lineup.engines  # noqa: B018  (raises)
         return self._house
 
     @property
@@ -139,8 +124,7 @@ def create_app(settings: Settings | None = None, choosings: tuple[Choosing, ...]
     settings = settings or load()
     access.check(settings.server.host, settings.server.api_keys, settings.server.open_to_all)
     choosings = choosings or choosing.survey(settings)
-    service = Service(settings, choosing.build(choosings, settings), choosings)
-    return assemble(service)
+    return assemble(Service(settings, choosing.picks(choosings, settings)))
 
 
 def assemble(service: Service) -> FastAPI:
@@ -173,10 +157,10 @@ def assemble(service: Service) -> FastAPI:
     async def readyz() -> Response:
         """Every stage can serve; 503 with the reason until then."""
         try:
-            engines = service.house().engines.names()
+            names = service.house().engines.names()
         except AvatarError as error:
             return JSONResponse({"status": "not ready", "reason": str(error)}, status_code=503)
-        return JSONResponse({"status": "ready", "engines": engines})
+        return JSONResponse({"status": "ready", "engines": names})
 
     app.include_router(
         chat.router(service.house, service.sessions, service.limits, server.send_timeout_s, server.allowed_origins)
@@ -184,12 +168,16 @@ def assemble(service: Service) -> FastAPI:
     app.include_router(conversations.router(service.store))
     app.include_router(models.router(service.shelf))
     app.include_router(models.earlier_paths(service.shelf))
+    settings = service.settings
+    app.include_router(
+        engines.router(service.lineup, partial(choosing.options, settings), partial(choosing.pick, settings))
+    )
     app.include_router(events.router(service.feed, server.send_timeout_s, server.allowed_origins))
     pages.mount(app)
     return app
 
 
-def _furnish(settings: Settings, engines: Engines, decoder: DecoderPool, store: Store) -> House:
+def _furnish(settings: Settings, lineup: Lineup, decoder: DecoderPool, store: Store) -> House:
     conversation, turns = settings.conversation, settings.turn_taking
     sampling = Sampling(max_tokens=conversation.max_reply_tokens, temperature=conversation.temperature)
     policy = SessionPolicy(
@@ -207,7 +195,7 @@ def _furnish(settings: Settings, engines: Engines, decoder: DecoderPool, store: 
         stt_timeout_s=conversation.stt_timeout_s,
     )
     return House(
-        engines,
+        lineup,
         policy,
         decoder,
         store,

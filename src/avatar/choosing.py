@@ -3,18 +3,19 @@
 With `app.py` and the command line it is the only code that sees settings, hub and engines together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avatar.conversation.session import Engines
+from avatar.conversation.lineup import Pick
 from avatar.conversation.vram import free_vram_bytes
 from avatar.core.errors import SetupError
 from avatar.engines.base import STAGES, Stage
 from avatar.engines.builtin import BUILTIN
 from avatar.engines.registry import Choice, EngineSpec, Facts, Wish, choose, installed_packages, plug_ins
 from avatar.hub import presence
+from avatar.server.engines import Option
 from avatar.settings import Settings
 
 
@@ -40,17 +41,56 @@ def gather_facts(models_dir: Path, specs: Sequence[EngineSpec]) -> Facts:
     return Facts(installed_packages(specs), presence.present(models_dir), files, free_vram_bytes())
 
 
-def build(choosings: Sequence[Choosing], settings: Settings) -> Engines:
-    """The engines, not loaded yet. Raises `SetupError` with every stage that has none."""
+def picks(choosings: Sequence[Choosing], settings: Settings) -> dict[Stage, Pick]:
+    """What was chosen, ready to be made. Raises `SetupError` with every stage that has none."""
     problems = [found.problem for found in choosings if found.choice is None]
     if problems:
         raise SetupError("\n".join(problems))
-    built: dict[str, Any] = {
-        found.stage: found.choice.spec.build(found.choice.weights, _wish(settings, found.stage).options)
+    return {
+        found.stage: _pick(found.choice, _wish(settings, found.stage))
         for found in choosings
         if found.choice is not None
     }
-    return Engines(**built)
+
+
+def pick(settings: Settings, stage: Stage, engine: str | None, model: str | None) -> Pick:
+    """What a wish over the network comes to; None leaves it to the settings. Raises `SetupError`.
+
+    Only weights of the models folder can be wished for: a path of the server's is not for clients to choose.
+    """
+    wish = _wish(settings, stage, engine, model)
+    specs = (*BUILTIN, *plug_ins())
+    facts = gather_facts(settings.models_dir, specs)
+    choice = choose(stage, wish, facts, specs)
+    if model and choice.weights and choice.weights not in (*facts.weights.values(), *facts.files.values()):
+        raise SetupError(f"`{model}` is not in the models folder. Put it there first.")
+    return _pick(choice, wish)
+
+
+def options(settings: Settings) -> list[Option]:
+    """Every engine of every stage: whether it could be loaded now, and with which models."""
+    specs = (*BUILTIN, *plug_ins())
+    facts = gather_facts(settings.models_dir, specs)
+    return [_option(spec, settings, facts) for spec in specs]
+
+
+def _option(spec: EngineSpec, settings: Settings, facts: Facts) -> Option:
+    found = _choose(spec.stage, _wish(settings, spec.stage, spec.name), facts, [spec])
+    why_not = found.problem.partition(f"{spec.name}: ")[2] or found.problem
+    keys = dict.fromkeys((*spec.weights, *spec.gpu_weights))
+    files = facts.files if spec.takes == "file" and spec.stage == "llm" else ()
+    return Option(spec.stage, spec.name, why_not, (*(key for key in keys if key in facts.weights), *files))
+
+
+def _pick(choice: Choice, wish: Wish) -> Pick:
+    model = "" if choice.weights else wish.model
+    return Pick(
+        choice.spec.name,
+        choice.weights,
+        model,
+        choice.reason,
+        lambda: choice.spec.build(choice.weights, wish.options),
+    )
 
 
 def _choose(stage: Stage, wish: Wish, facts: Facts, specs: Sequence[EngineSpec]) -> Choosing:
@@ -60,9 +100,10 @@ def _choose(stage: Stage, wish: Wish, facts: Facts, specs: Sequence[EngineSpec])
         return Choosing(stage, None, str(error))
 
 
-def _wish(settings: Settings, stage: Stage) -> Wish:
+def _wish(settings: Settings, stage: Stage, engine: str | None = None, model: str | None = None) -> Wish:
+    """What the settings say of a stage, unless an engine or a model is asked for."""
     section = {"stt": settings.stt, "llm": settings.llm, "tts": settings.tts}.get(stage)
-    if section is None:
-        return Wish()
-    options: Mapping[str, Any] = section.model_dump()
-    return Wish(options["engine"], "" if stage == "tts" else options["model"], options)
+    options: dict[str, Any] = section.model_dump() if section else {}
+    if engine is not None or model is not None:
+        options |= {"engine": engine or "auto", "model": model or ""}
+    return Wish(options.get("engine", "auto"), options.get("model", ""), options)

@@ -23,7 +23,7 @@ INPUT_ERRORS = {"BAD_AUDIO", "NO_SPEECH", "BUFFER_LIMIT"}
 async def server(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> AsyncIterator[Server]:
     wishes = {"stt": {"model": "moonshine-tiny-en"}, "llm": {"model": "smollm2-135m-instruct"}}
     settings = settings_for(tmp_path_factory.mktemp("data"), models_dir=models_dir, **wishes)
-    engines = choosing.build(choosing.survey(settings), settings)
+    engines = choosing.picks(choosing.survey(settings), settings)
     async with serving(engines, settings) as running:
         yield running
         await settled(lambda: running.service.sessions.active == 0)

@@ -25,7 +25,7 @@ QUIET = silence(2 * INPUT_RATE_HZ)
 async def server(tmp_path: Path, models_dir: Path) -> AsyncIterator[Server]:
     wishes = {"stt": {"model": "moonshine-tiny-en"}, "llm": {"model": "smollm2-135m-instruct"}}
     settings = settings_for(tmp_path, models_dir=models_dir, **wishes)
-    engines = choosing.build(choosing.survey(settings), settings)
+    engines = choosing.picks(choosing.survey(settings), settings)
     async with serving(engines, settings) as running:
         yield running
         await settled(lambda: running.service.sessions.active == 0)
@@ -54,7 +54,7 @@ async def test_a_spoken_question_gets_a_spoken_answer(server: Server) -> None:
         assert words(heard["text"]) == ["what", "is", "the", "capital", "of", "france"]
         assert done["status"] == "completed"
         assert "Paris" in str(done["heard_text"])
-        answer = await transcribe(server.service.engines.stt, client.pcm, ready["output"]["sample_rate"])
+        answer = await transcribe(server.service.lineup.engines.stt, client.pcm, ready["output"]["sample_rate"])
         assert "paris" in answer
     status, saved = await server.get(f"/api/conversations/{ready['conversation_id']}")
     assert status == 200

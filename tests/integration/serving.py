@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +15,10 @@ import uvicorn
 
 from avatar.app import Service, assemble
 from avatar.cli.serving import uvicorn_config
+from avatar.conversation.lineup import Pick
 from avatar.conversation.session import Engines
 from avatar.core.audio import Pcm, float_to_pcm16, pcm16_to_float
+from avatar.engines.base import STAGES, Engine, Stage
 from avatar.settings import Settings, load
 from tests.unit.conversation import Fakes
 
@@ -29,6 +31,15 @@ def fake_engines(fakes: Fakes | None = None) -> Engines:
     """Fakes in every stage."""
     fakes = fakes or Fakes()
     return Engines(fakes.vad, fakes.end_of_turn, fakes.stt, fakes.llm, fakes.tts)
+
+
+def picks_of(engines: Engines) -> dict[Stage, Pick]:
+    """Engines that exist already, as what a service begins with."""
+
+    def pick(engine: Engine) -> Pick:
+        return Pick(engine.name, None, "", "given", lambda: engine)
+
+    return {stage: pick(getattr(engines, stage)) for stage in STAGES}
 
 
 @dataclass
@@ -107,9 +118,9 @@ def settings_for(folder: Path, **overrides: Any) -> Settings:
 
 
 @asynccontextmanager
-async def serving(engines: Engines, settings: Settings) -> AsyncIterator[Server]:
+async def serving(engines: Engines | Mapping[Stage, Pick], settings: Settings) -> AsyncIterator[Server]:
     """Serve until the body ends; then every task and child is gone."""
-    service = Service(settings, engines)
+    service = Service(settings, picks_of(engines) if isinstance(engines, Engines) else engines)
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
     server = uvicorn.Server(uvicorn_config(assemble(service), settings))

@@ -6,7 +6,7 @@ import pytest
 
 from avatar.app import Service
 from avatar.core.errors import EngineFailed
-from tests.integration.serving import fake_engines, settings_for
+from tests.integration.serving import fake_engines, picks_of, settings_for, settled
 from tests.unit.conversation import Fakes
 
 
@@ -18,21 +18,21 @@ async def test_an_engine_that_will_not_close_keeps_nothing_else_open(tmp_path: P
 
     fakes.vad.aclose = refuse  # type: ignore[method-assign]
     with pytest.raises(EngineFailed, match="stuck"):
-        async with Service(settings_for(tmp_path), fake_engines(fakes)).running():
-            pass
+        async with (service := Service(settings_for(tmp_path), picks_of(fake_engines(fakes)))).running():
+            await settled(lambda: service.lineup.seats["tts"].state == "ready")
     assert fakes.llm.closed
     assert fakes.tts.closed
-    async with Service(settings_for(tmp_path), fake_engines()).running():
+    async with Service(settings_for(tmp_path), picks_of(fake_engines())).running():
         pass  # the data folder was let go
 
 
 async def test_a_secret_that_cannot_be_kept_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "secret").mkdir()
     with pytest.raises(OSError, match="secret"):
-        async with Service(settings_for(tmp_path), fake_engines()).running():
+        async with Service(settings_for(tmp_path), picks_of(fake_engines())).running():
             pass
     (tmp_path / "secret").rmdir()
-    async with Service(settings_for(tmp_path), fake_engines()).running():
+    async with Service(settings_for(tmp_path), picks_of(fake_engines())).running():
         pass
 
 
@@ -40,10 +40,10 @@ async def test_a_secret_that_cannot_be_kept_stops_the_start(tmp_path: Path) -> N
 async def test_a_secret_that_was_cut_off_is_made_anew(tmp_path: Path, left: bytes) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(left)
-    async with Service(settings_for(tmp_path), fake_engines()).running():
+    async with Service(settings_for(tmp_path), picks_of(fake_engines())).running():
         pass
     made = secret.read_bytes()
     assert len(made) == 32
-    async with Service(settings_for(tmp_path), fake_engines()).running():
+    async with Service(settings_for(tmp_path), picks_of(fake_engines())).running():
         pass
     assert secret.read_bytes() == made

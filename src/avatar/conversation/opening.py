@@ -7,6 +7,7 @@ import hmac
 from dataclasses import dataclass
 from typing import Literal
 
+from avatar.conversation.lineup import Hold, Lineup
 from avatar.conversation.log import ConversationLog, TurnStore
 from avatar.conversation.outbox import Outbox
 from avatar.conversation.push_to_talk import AudioKind, Decoder
@@ -31,6 +32,18 @@ class Request:
     language: str | None = None
     instructions: str | None = None
     eagerness: Eagerness | None = None
+
+
+class HoldingSession(LiveSession):
+    """A session that lets go of its engines when it is closed."""
+
+    hold: Hold
+
+    async def aclose(self) -> None:
+        try:
+            await super().aclose()
+        finally:
+            self.hold.release()
 
 
 @dataclass(frozen=True)
@@ -72,7 +85,7 @@ class ResumeTokens:
 class House:
     """What all sessions share."""
 
-    engines: Engines
+    lineup: Lineup
     policy: SessionPolicy
     decoder: Decoder
     store: TurnStore
@@ -81,8 +94,25 @@ class House:
     voice: str | None = None
     language: str | None = None
 
+    @property
+    def engines(self) -> Engines:
+        """Those that a session would get now. Raises `Overloaded` while a stage has none."""
+        return self.lineup.engines
+
     async def open(self, request: Request, outbox: Outbox) -> Opened:
-        """A session for `request`. Raises `BadMessage`, or `NotFound` for a voice or conversation that is not there."""
+        """A session for `request`, which keeps the engines that serve now until it is closed.
+
+        Raises `BadMessage`, `NotFound` for a voice or conversation that is not there, `Overloaded` without engines.
+        """
+        hold = self.lineup.hold()
+        try:
+            return await self._open(request, outbox, hold)
+        except BaseException:
+            hold.release()
+            raise
+
+    async def _open(self, request: Request, outbox: Outbox, hold: Hold) -> Opened:
+        engines = hold.engines
         audio = request.audio or ("pcm16" if request.mode == "live" else "webm")
         if request.mode == "live" and audio != "pcm16":
             raise BadMessage("Live mode takes `pcm16` audio; recordings (`webm`) are for push_to_talk.")
@@ -90,14 +120,15 @@ class House:
             mode=request.mode,
             audio=audio,
             input_rate_hz=request.input_rate_hz or INPUT_RATE_HZ,
-            output_rate_hz=request.output_rate_hz or self.engines.tts.sample_rate_hz,
+            output_rate_hz=request.output_rate_hz or engines.tts.sample_rate_hz,
             instructions=self.instructions if request.instructions is None else request.instructions,
             voice=self.check_voice(request.voice) or self.voice,
             language=request.language or self.language,
             eagerness=request.eagerness or self.policy.eagerness,
         )
-        log = await self._log(request)
-        session = LiveSession(options, self.engines, self.policy, self.decoder, log, outbox)
+        log = await self._log(request, engines)
+        session = HoldingSession(options, engines, self.policy, self.decoder, log, outbox)
+        session.hold = hold
         return Opened(session, options, log.conversation_id, self.tokens.issue(log.conversation_id))
 
     def check_voice(self, voice: str | None) -> str | None:
@@ -107,13 +138,12 @@ class House:
             raise NotFound(f"There is no voice `{voice}` here. Some that are: {some}.")
         return voice
 
-    async def _log(self, request: Request) -> ConversationLog:
+    async def _log(self, request: Request, engines: Engines) -> ConversationLog:
         wanted = request.conversation_id
         if request.resume_token is not None:
             wanted = self.tokens.conversation(request.resume_token)
         if wanted is not None and not is_id(wanted, "conv"):
             raise NotFound("There is no such conversation. Start without `conversation_id` to begin a new one.")
-        engines = self.engines
         log = ConversationLog(self.store, wanted or new_id("conv"), engines.llm.count_tokens, engines.names())
         if wanted is not None:
             try:

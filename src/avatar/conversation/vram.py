@@ -1,6 +1,6 @@
 """GPU memory, by NVML: how full it is and how much is free. Knows nothing of sessions.
 
-Both functions talk to the driver: call them off the event loop once it runs.
+All functions talk to the driver: call them off the event loop once it runs.
 """
 
 import functools
@@ -18,6 +18,18 @@ def free_vram_bytes() -> int | None:
     """Free bytes of the emptiest GPU; None where NVML finds none."""
     memory = _memory()
     return max(total - used for used, total in memory) if memory else None
+
+
+def gpu_memory() -> tuple[int, int] | None:
+    """(used, total) bytes of all GPUs together; None where NVML finds none."""
+    memory = _memory()
+    return (sum(used for used, _ in memory), sum(total for _, total in memory)) if memory else None
+
+
+def used_vram_bytes() -> int | None:
+    """Used bytes of all GPUs together; None where NVML finds none."""
+    memory = gpu_memory()
+    return memory[0] if memory else None
 
 
 def _memory() -> list[tuple[int, int]]:

@@ -1,0 +1,239 @@
+"""Which engines serve: loading and unloading them while the server runs.
+
+A session keeps the engines it began with until it ends; only then is one that was replaced freed. Loading is one at a
+time, so that each finds the memory that is really free. Knows engine Protocols only: which engine it is to be, and how
+it is made, comes as a `Pick`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from avatar.conversation.session import Engines
+from avatar.conversation.vram import used_vram_bytes
+from avatar.core.errors import Conflict, Overloaded, describe
+from avatar.core.progress import JobProgress, JobState
+from avatar.engines.base import STAGES, Engine, Stage
+
+logger = logging.getLogger(__name__)
+
+SCOPE = "engines"
+SeatState = Literal["unloaded", "loading", "ready", "failed"]
+
+
+@dataclass(frozen=True)
+class Pick:
+    """An engine for a stage. Two picks are equal that would load the same thing."""
+
+    engine: str
+    """Its name in the registry."""
+    weights: Path | None
+    model: str
+    """What a remote engine is asked for; empty where there are weights."""
+    reason: str = field(compare=False)
+    build: Callable[[], Engine] = field(compare=False)
+    """Makes it, not loaded yet; may take long, and is called off the loop."""
+
+
+@dataclass(eq=False)
+class Loaded:
+    """An engine that was made. `holds`: how many sessions have it."""
+
+    pick: Pick
+    engine: Engine
+    vram_bytes: int | None = None
+    """How much fuller the GPU was after loading; None without one."""
+    holds: int = 0
+    is_retired: bool = False
+
+
+@dataclass(eq=False)
+class Seat:
+    """One stage: what serves it, and what is being loaded to take its place."""
+
+    stage: Stage
+    loaded: Loaded | None = None
+    coming: Pick | None = None
+    problem: str = ""
+    """Why the last load failed; what served before goes on."""
+
+    @property
+    def state(self) -> SeatState:
+        if self.coming is not None:
+            return "loading"
+        if self.loaded is not None:
+            return "ready"
+        return "failed" if self.problem else "unloaded"
+
+    @property
+    def why_not(self) -> str:
+        """What keeps it from serving, in words."""
+        if self.coming is not None:
+            return "The models are being loaded."
+        return self.problem or f"No {self.stage} engine is loaded; load one under /api/engines/{self.stage}/load."
+
+
+class Hold:
+    """Engines of one session, from its beginning to its end."""
+
+    def __init__(self, lineup: "Lineup", loaded: Sequence[Loaded]) -> None:
+        self.engines = Engines(*(one.engine for one in loaded))  # type: ignore[arg-type]  # they are in that order
+        self._lineup = lineup
+        self._loaded = tuple(loaded)
+        for one in loaded:
+            one.holds += 1
+
+    def release(self) -> None:
+        """Let them go; idempotent."""
+        loaded, self._loaded = self._loaded, ()
+        for one in loaded:
+            one.holds -= 1
+            self._lineup.free_if_idle(one)
+
+
+class Lineup:
+    """The engines of all stages. All methods belong to the event loop."""
+
+    def __init__(
+        self,
+        first: Mapping[Stage, Pick],
+        publish: Callable[[JobProgress], None],
+        vram: Callable[[], int | None] = used_vram_bytes,
+    ) -> None:
+        """`first`: what `start` loads. `vram` gives the used bytes of the GPUs; it is asked off the loop."""
+        self.seats = {stage: Seat(stage, coming=first.get(stage)) for stage in STAGES}
+        self._publish = publish
+        self._vram = vram
+        self._one_at_a_time = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._alive: list[Loaded] = []
+
+    def start(self) -> None:
+        """Begin to load every stage, in the order of a turn."""
+        for seat in self.seats.values():
+            if seat.coming is not None:
+                self._spawn(self._load(seat, seat.coming))
+
+    @property
+    def engines(self) -> Engines:
+        """What a session that begins now would get. Raises `Overloaded` while a stage has none."""
+        return Engines(*(one.engine for one in self._serving()))  # type: ignore[arg-type]  # they are in that order
+
+    def hold(self) -> Hold:
+        """Keep what serves now, whatever is loaded later, until it is released. Raises `Overloaded`."""
+        return Hold(self, self._serving())
+
+    def load(self, stage: Stage, pick: Pick) -> None:
+        """Load `pick` and let it serve the sessions to come; what served before does so until then.
+
+        Nothing happens if it serves already or is being loaded. Raises `Conflict` while another is being loaded.
+        """
+        seat = self.seats[stage]
+        if seat.coming is not None and seat.coming != pick:
+            raise Conflict(f"{seat.coming.engine} is being loaded for {stage}. Wait for it.")
+        if seat.coming is None and (seat.loaded is None or seat.loaded.pick != pick):
+            seat.coming, seat.problem = pick, ""
+            self._spawn(self._load(seat, pick))
+
+    async def unload(self, stage: Stage) -> None:
+        """Free the engine of a stage, when its sessions have ended. Raises `Conflict` while one is being loaded."""
+        seat = self.seats[stage]
+        if seat.coming is not None:
+            raise Conflict(f"{seat.coming.engine} is being loaded for {stage}. Wait for it.")
+        seat.problem = ""
+        loaded, seat.loaded = seat.loaded, None
+        if loaded is not None:
+            await self._retire(loaded)
+
+    def used_by(self, folder: Path) -> list[str]:
+        """The stages that have, or are about to have, weights in `folder`; engines that old sessions hold too."""
+        picks = [(seat.stage, seat.coming) for seat in self.seats.values() if seat.coming is not None]
+        picks += [(seat.stage, seat.loaded.pick) for seat in self.seats.values() if seat.loaded is not None]
+        users = {stage for stage, pick in picks if _is_in(pick, folder)}
+        kept = any(one.is_retired and _is_in(one.pick, folder) for one in self._alive)
+        return sorted(users) + (["a session that has not ended"] if kept else [])
+
+    async def aclose(self) -> None:
+        """Stop loading and free everything, whatever of it fails; raises the last failure."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        async with AsyncExitStack() as closing:
+            for one in self._alive:
+                closing.push_async_callback(one.engine.aclose)
+        self._alive.clear()
+
+    def free_if_idle(self, loaded: Loaded) -> "asyncio.Task[None] | None":
+        """Free an engine that was replaced or unloaded, once nobody holds it."""
+        if loaded.is_retired and not loaded.holds and loaded in self._alive:
+            self._alive.remove(loaded)
+            return self._spawn(self._free(loaded))
+        return None
+
+    def _serving(self) -> list[Loaded]:
+        lacking = [seat.why_not for seat in self.seats.values() if seat.loaded is None]
+        if lacking:
+            raise Overloaded("The server cannot talk yet. " + " ".join(dict.fromkeys(lacking)))
+        return [seat.loaded for seat in self.seats.values() if seat.loaded is not None]
+
+    async def _load(self, seat: Seat, pick: Pick) -> None:
+        self._tell(seat, "queued")
+        async with self._one_at_a_time:
+            self._tell(seat, "running", "loading")
+            try:
+                loaded = await self._make(pick)
+            except Exception as error:
+                logger.error("%s could not be loaded for %s", pick.engine, seat.stage, exc_info=error)
+                seat.coming, seat.problem = None, describe(error).message
+                self._tell(seat, "failed", message=seat.problem)
+                return
+            old, seat.loaded, seat.coming = seat.loaded, loaded, None
+            logger.info("%s serves %s", loaded.engine.name, seat.stage)
+            self._tell(seat, "done", message=loaded.engine.name)
+            if old is not None:
+                await self._retire(old)
+
+    async def _make(self, pick: Pick) -> Loaded:
+        before_bytes = await asyncio.to_thread(self._vram)
+        loaded = Loaded(pick, await asyncio.to_thread(pick.build))
+        self._alive.append(loaded)  # from here on `aclose` finds it
+        try:
+            await loaded.engine.warm_up()
+        except Exception:
+            self._alive.remove(loaded)
+            with suppress(Exception):  # the first failure is the one to tell
+                await loaded.engine.aclose()
+            raise
+        after_bytes = await asyncio.to_thread(self._vram)
+        if before_bytes is not None and after_bytes is not None:
+            loaded.vram_bytes = max(after_bytes - before_bytes, 0)
+        return loaded
+
+    async def _retire(self, loaded: Loaded) -> None:
+        loaded.is_retired = True
+        if freeing := self.free_if_idle(loaded):
+            await asyncio.wait([freeing])
+
+    async def _free(self, loaded: Loaded) -> None:
+        try:
+            await loaded.engine.aclose()
+        except Exception:
+            logger.exception("%s could not be freed", loaded.pick.engine)
+
+    def _tell(self, seat: Seat, state: JobState, step: str = "", message: str = "") -> None:
+        self._publish(JobProgress(SCOPE, seat.stage, state, step, message=message))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _is_in(pick: Pick, folder: Path) -> bool:
+    return pick.weights is not None and pick.weights.is_relative_to(folder)

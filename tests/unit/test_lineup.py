@@ -19,6 +19,8 @@ class Machine:
     loading: int = 0
     most_loading: int = 0
     used_bytes: int = 1000
+    together: asyncio.Barrier | None = None
+    """Then loading ends only when so many are at it."""
     told: list[JobProgress] = field(default_factory=list)
     made: list["Model"] = field(default_factory=list)
 
@@ -46,7 +48,7 @@ class Model:
     async def warm_up(self) -> None:
         self.machine.loading += 1
         self.machine.most_loading = max(self.machine.loading, self.machine.most_loading)
-        await asyncio.sleep(0)
+        await (self.machine.together.wait() if self.machine.together else asyncio.sleep(0))
         self.machine.loading -= 1
         if self.error:
             raise self.error
@@ -71,7 +73,7 @@ async def at_rest(lineup: Lineup) -> None:
         await asyncio.wait(lineup._tasks)
 
 
-async def test_every_stage_is_loaded_one_at_a_time() -> None:
+async def test_on_a_gpu_every_stage_is_loaded_one_at_a_time() -> None:
     machine = Machine()
     lineup = await started(machine)
     assert lineup.engines.names() == {stage: stage for stage in STAGES}
@@ -80,6 +82,16 @@ async def test_every_stage_is_loaded_one_at_a_time() -> None:
     assert {seat.loaded and seat.loaded.vram_bytes for seat in lineup.seats.values()} == {100}
     await lineup.aclose()
     assert {model.closed for model in machine.made} == {1}
+
+
+async def test_without_a_gpu_to_share_the_first_are_loaded_at_once() -> None:
+    machine = Machine(together=asyncio.Barrier(len(STAGES)))
+    lineup = Lineup({stage: machine.pick(stage) for stage in STAGES}, machine.told.append, lambda: None)
+    lineup.start()
+    await at_rest(lineup)
+    assert machine.most_loading == len(STAGES)
+    assert lineup.engines.names() == {stage: stage for stage in STAGES}
+    await lineup.aclose()
 
 
 async def test_before_all_are_loaded_nobody_is_let_in() -> None:
@@ -100,7 +112,7 @@ async def test_asked_for_twice_it_is_loaded_once() -> None:
     lineup.load("tts", machine.pick("other"))
     await at_rest(lineup)
     assert len(machine.named("other")) == 1
-    assert [job.state for job in machine.told if job.key == "tts"][3:] == ["queued", "running", "done"]
+    assert [job.state for job in machine.told if job.key == "tts"][2:] == ["queued", "running", "done"]
     await lineup.aclose()
 
 

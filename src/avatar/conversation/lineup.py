@@ -113,10 +113,8 @@ class Lineup:
         self._alive: list[Loaded] = []
 
     def start(self) -> None:
-        """Begin to load every stage, in the order of a turn."""
-        for seat in self.seats.values():
-            if seat.coming is not None:
-                self._spawn(self._load(seat, seat.coming))
+        """Begin to load every stage: on a GPU one after another in the order of a turn, else all at once."""
+        self._spawn(self._load_first([(seat, seat.coming) for seat in self.seats.values() if seat.coming is not None]))
 
     @property
     def engines(self) -> Engines:
@@ -181,22 +179,33 @@ class Lineup:
             raise Overloaded("The server cannot talk yet. " + " ".join(dict.fromkeys(lacking)))
         return [seat.loaded for seat in self.seats.values() if seat.loaded is not None]
 
+    async def _load_first(self, seats: Sequence[tuple[Seat, Pick]]) -> None:
+        async with self._one_at_a_time:
+            if await asyncio.to_thread(self._vram) is None:
+                await asyncio.gather(*(self._take_seat(seat, pick) for seat, pick in seats))
+                return
+            for seat, pick in seats:
+                await self._take_seat(seat, pick)
+
     async def _load(self, seat: Seat, pick: Pick) -> None:
         self._tell(seat, "queued")
         async with self._one_at_a_time:
-            self._tell(seat, "running", "loading")
-            try:
-                loaded = await self._make(pick)
-            except Exception as error:
-                logger.error("%s could not be loaded for %s", pick.engine, seat.stage, exc_info=error)
-                seat.coming, seat.problem = None, describe(error).message
-                self._tell(seat, "failed", message=seat.problem)
-                return
-            old, seat.loaded, seat.coming = seat.loaded, loaded, None
-            logger.info("%s serves %s", loaded.engine.name, seat.stage)
-            self._tell(seat, "done", message=loaded.engine.name)
-            if old is not None:
-                await self._retire(old)
+            await self._take_seat(seat, pick)
+
+    async def _take_seat(self, seat: Seat, pick: Pick) -> None:
+        self._tell(seat, "running", "loading")
+        try:
+            loaded = await self._make(pick)
+        except Exception as error:
+            logger.error("%s could not be loaded for %s", pick.engine, seat.stage, exc_info=error)
+            seat.coming, seat.problem = None, describe(error).message
+            self._tell(seat, "failed", message=seat.problem)
+            return
+        old, seat.loaded, seat.coming = seat.loaded, loaded, None
+        logger.info("%s serves %s", loaded.engine.name, seat.stage)
+        self._tell(seat, "done", message=loaded.engine.name)
+        if old is not None:
+            await self._retire(old)
 
     async def _make(self, pick: Pick) -> Loaded:
         before_bytes = await asyncio.to_thread(self._vram)

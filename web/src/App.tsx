@@ -1,8 +1,11 @@
 // The page: header, conversation, controls.
 
+import { useState } from "react";
+
 import { Composer } from "./components/Composer";
 import { Dock } from "./components/Dock";
-import { MoonIcon, PlusIcon, SunIcon } from "./components/icons";
+import { BoxIcon, MoonIcon, PlusIcon, SunIcon } from "./components/icons";
+import { ModelsPanel } from "./components/ModelsPanel";
 import { ModeSwitch } from "./components/ModeSwitch";
 import { Notice } from "./components/Notice";
 import { Orb } from "./components/Orb";
@@ -59,6 +62,7 @@ export function App() {
 function Header({ chat, appearance }: { chat: VoiceChat; appearance: Appearance }) {
   const { strings, dark, switchTheme, switchLanguage } = appearance;
   const theme = dark ? strings.light : strings.dark;
+  const [showsModels, showModels] = useState(false);
   return (
     <header>
       <h1>
@@ -71,6 +75,9 @@ function Header({ chat, appearance }: { chat: VoiceChat; appearance: Appearance 
             <PlusIcon />
           </button>
         )}
+        <button className="plain" onClick={() => showModels(true)} title={strings.models.title} aria-label={strings.models.title}>
+          <BoxIcon />
+        </button>
         <button className="plain" onClick={switchLanguage} lang={strings.other === "中文" ? "zh-CN" : "en"}>
           {strings.other}
         </button>
@@ -78,6 +85,7 @@ function Header({ chat, appearance }: { chat: VoiceChat; appearance: Appearance 
           {dark ? <SunIcon /> : <MoonIcon />}
         </button>
       </nav>
+      {showsModels && <ModelsPanel strings={strings} onClose={() => showModels(false)} />}
     </header>
   );
 }

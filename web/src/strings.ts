@@ -57,6 +57,26 @@ const en = {
     wire: "sending",
   },
   stages: { vad: "voice activity", end_of_turn: "end of turn", stt: "hearing", llm: "thinking", tts: "speaking" },
+  models: {
+    title: "Models",
+    engines: "Engines",
+    weights: "Weights",
+    gpu: (used: string, total: string) => `GPU memory: ${used} of ${total}`,
+    vram: (size: string) => `GPU ${size}`,
+    left: (time: string) => `${time} left`,
+    choose: (stage: string) => `Engine for ${stage}`,
+    change: "Change…",
+    unload: "Unload",
+    download: "Download",
+    pause: "Pause",
+    resume: "Resume",
+    cancel: "Cancel",
+    remove: "Delete",
+    sure: (title: string) => `Delete ${title} from the disk?`,
+    state: { incomplete: "incomplete", unfit: "cannot be used", present: "here" },
+    seat: { unloaded: "not loaded", loading: "loading…", ready: "", failed: "failed" },
+    job: { queued: "waiting", running: "downloading", paused: "paused", failed: "failed" },
+  },
   problems: {
     SERVER_FULL: ["All seats are taken.", "Leave this page open: it tries again by itself."],
     GPU_MEMORY: ["The server's graphics memory is full.", "Leave this page open: it tries again by itself."],
@@ -70,6 +90,8 @@ const en = {
     ENGINE_TIMEOUT: ["The answer took too long.", "Try again, perhaps with a shorter question."],
     NOT_FOUND: ["This conversation is no longer on the server.", "Start a new one."],
     VOICE_NOT_READY: ["This voice is still being prepared.", "Try again in a minute."],
+    CONFLICT: ["That is in use just now.", "Wait for it to end, then try again."],
+    DISK_FULL: ["There is no room on the server's disk.", "Free some space there, then try again."],
     NOT_SAVED: ["This turn could not be saved.", "You can go on talking; the server's disk needs a look."],
     MIC_DENIED: ["The browser keeps the microphone closed.", "Allow it beside the address bar. Typing works meanwhile."],
     MIC_MISSING: ["No microphone was found.", "Plug one in and try again. Typing works meanwhile."],
@@ -84,7 +106,8 @@ const en = {
   },
 };
 
-type Widened<T> = { [K in keyof T]: T[K] extends string ? string : T[K] extends string[] ? string[] : Widened<T[K]> };
+type Words = string | string[] | ((...values: string[]) => string);
+type Widened<T> = { [K in keyof T]: T[K] extends Words ? (T[K] extends string ? string : T[K] extends string[] ? string[] : T[K]) : Widened<T[K]> };
 export type Strings = Widened<typeof en>;
 
 const zh: Strings = {
@@ -144,6 +167,26 @@ const zh: Strings = {
     wire: "发送",
   },
   stages: { vad: "语音检测", end_of_turn: "断句", stt: "听", llm: "想", tts: "说" },
+  models: {
+    title: "模型",
+    engines: "引擎",
+    weights: "权重",
+    gpu: (used, total) => `显存：${used} / ${total}`,
+    vram: (size) => `显存 ${size}`,
+    left: (time) => `剩余 ${time}`,
+    choose: (stage) => `“${stage}”的引擎`,
+    change: "更换…",
+    unload: "卸载",
+    download: "下载",
+    pause: "暂停",
+    resume: "继续",
+    cancel: "取消",
+    remove: "删除",
+    sure: (title) => `从磁盘删除 ${title}？`,
+    state: { incomplete: "不完整", unfit: "无法使用", present: "已就绪" },
+    seat: { unloaded: "未加载", loading: "正在加载…", ready: "", failed: "失败" },
+    job: { queued: "等待中", running: "下载中", paused: "已暂停", failed: "失败" },
+  },
   problems: {
     SERVER_FULL: ["服务器已满员。", "请保持页面打开，会自动重试。"],
     GPU_MEMORY: ["服务器显存已满。", "请保持页面打开，会自动重试。"],
@@ -157,6 +200,8 @@ const zh: Strings = {
     ENGINE_TIMEOUT: ["回答等得太久了。", "请重试，问题可以短一些。"],
     NOT_FOUND: ["服务器上已没有这个对话。", "请开始新对话。"],
     VOICE_NOT_READY: ["这个声音还在准备中。", "请一分钟后再试。"],
+    CONFLICT: ["正在使用中。", "请等它结束后再试。"],
+    DISK_FULL: ["服务器磁盘空间不足。", "请清理后再试。"],
     NOT_SAVED: ["这一轮没能保存。", "可以继续聊，但服务器磁盘需要检查。"],
     MIC_DENIED: ["浏览器没有开放麦克风。", "请在地址栏旁允许使用；现在可以先打字。"],
     MIC_MISSING: ["没有找到麦克风。", "请接上后重试；现在可以先打字。"],

@@ -1,0 +1,99 @@
+// What the server knows of models and engines, and asking it for changes. Words and looks are the panel's.
+
+export interface Download {
+  state: "queued" | "running" | "paused" | "done" | "failed" | "cancelled";
+  step?: string;
+  fraction?: number | null;
+  bytes_per_s?: number | null;
+  eta_s?: number | null;
+  message?: string;
+}
+
+/** A message of `/ws/events`. */
+export interface Progress extends Download {
+  scope: string;
+  key: string;
+}
+
+export interface Model {
+  key: string;
+  alias: string | null;
+  title: string;
+  role: string;
+  licence: string;
+  path: string;
+  state: "absent" | "incomplete" | "unfit" | "present";
+  problems: string[];
+  size_bytes: number;
+  vram_bytes: number;
+  used_by: string[];
+  download: Download | null;
+}
+
+export interface Option {
+  engine: string;
+  why_not: string | null;
+  models: string[];
+}
+
+export interface Seat {
+  stage: string;
+  state: "unloaded" | "loading" | "ready" | "failed";
+  engine: string | null;
+  name: string | null;
+  weights: string | null;
+  vram_bytes: number | null;
+  problem: string | null;
+  options: Option[];
+}
+
+export interface Inventory {
+  models: Model[];
+  seats: Seat[];
+  gpu: { used_bytes: number; total_bytes: number } | null;
+}
+
+export const EVENTS = "/ws/events?scope=models&scope=qwen3_tts_models&scope=engines";
+export const ENGINES_SCOPE = "engines";
+
+/** Rejects with the server's own words. */
+export async function ask<T>(method: string, path: string, body?: unknown): Promise<T> {
+  const response = await fetch(path, {
+    method,
+    headers: body === undefined ? {} : { "Content-Type": "application/json" },
+    body: body === undefined ? null : JSON.stringify(body),
+  });
+  if (response.ok) return (response.status === 204 ? undefined : await response.json()) as T;
+  const problem = (await response.json().catch(() => ({}))) as { detail?: string };
+  throw new Error(problem.detail ?? response.statusText);
+}
+
+export async function inventory(): Promise<Inventory> {
+  const [models, engines] = await Promise.all([
+    ask<{ items: Model[] }>("GET", "/api/models"),
+    ask<{ stages: Seat[]; gpu: Inventory["gpu"] }>("GET", "/api/engines"),
+  ]);
+  return { models: models.items, seats: engines.stages, gpu: engines.gpu };
+}
+
+/** The list with one download's news in it. */
+export function withProgress(models: Model[], news: Progress): Model[] {
+  return models.map((model) => ((model.alias ?? model.key) === news.key ? { ...model, download: news } : model));
+}
+
+/** Whether something else than a number has changed, so that the lists must be asked for anew. */
+export function isTurningPoint(news: Progress): boolean {
+  return news.scope === ENGINES_SCOPE || ["done", "failed", "cancelled"].includes(news.state);
+}
+
+export const underWay = (download: Download | null): boolean =>
+  download !== null && ["queued", "running"].includes(download.state);
+
+export function size(bytes: number): string {
+  return bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${Math.max(1, Math.round(bytes / 1e6))} MB`;
+}
+
+export function duration(seconds: number): string {
+  const minutes = Math.floor(seconds / 60);
+  return minutes >= 60 ? `${Math.floor(minutes / 60)} h ${minutes % 60} min` : minutes > 0 ? `${minutes} min` : `${Math.ceil(seconds)} s`;
+}

@@ -204,6 +204,9 @@ async def test_pause_and_resume_go_on_with_the_partial_file(hub: Hub, server: Se
     async with news(server) as socket:
         await call(server, "POST", "/api/models/tiny/download")
         await received(server, 400_000)
+        async with asyncio.timeout(5):  # what came before the hub went silent is told all the same
+            while (await socket.receive_json()).get("done_bytes") != 400_000 + len(CONFIG):
+                pass
         status, model = await call(server, "POST", "/api/models/tiny/pause")
         assert (status, model["download"]["state"]) == (200, "paused")
         paused = (await until(socket, "paused"))[-1]

@@ -26,6 +26,6 @@ it("knows a download that can be paused", () => {
 });
 
 it("writes sizes and times for people", () => {
-  expect([1, 98_362_432, 2_520_000_000].map(size)).toEqual(["1 MB", "98 MB", "2.5 GB"]);
+  expect([1, 250_000, 98_362_432, 2_520_000_000].map(size)).toEqual(["1 kB", "250 kB", "98 MB", "2.5 GB"]);
   expect([0.2, 59, 61, 3_720].map(duration)).toEqual(["1 s", "59 s", "1 min", "1 h 2 min"]);
 });

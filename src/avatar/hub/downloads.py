@@ -30,7 +30,6 @@ JOURNAL = ".downloads.json"
 _AGAIN = "Try again: what was received is kept."
 _TELL_EVERY_S = 0.25
 _RATE_OVER_S = 5.0
-_QUIET = frozenset({"planned", "downloading"})
 
 Clock = Callable[[], float]
 Publish = Callable[[JobProgress], None]
@@ -154,6 +153,7 @@ class Downloads:
     async def _run(self, job: "_Download") -> None:
         async with self._turn:
             job.become("running", "checking")
+            ticking = asyncio.create_task(_tick(job))
             try:
                 (result,) = await fetch(
                     [job.model.key],
@@ -169,6 +169,8 @@ class Downloads:
             except Exception as error:
                 logger.exception("the download of %s broke", job.model.key)
                 problems = describe(error).message
+            finally:
+                ticking.cancel()
         job.task = None
         job.become("failed" if problems else "done", message=problems)
         self._write_journal()
@@ -213,9 +215,8 @@ class _Download:
         self._received = {file.name: _here_bytes(folder, file.name) for file in model.files}
         self._totals = {file.name: file.size_bytes or files.size_of(folder / file.name) for file in model.files}
         self._samples: deque[tuple[float, int]] = deque()
-        self._told_s = float("-inf")
         scope, key = (ALIAS_SCOPE, model.alias) if model.alias else (SCOPE, model.key)
-        self.progress = JobProgress(scope, key, "queued")
+        self.progress = self._told = JobProgress(scope, key, "queued")
 
     def become(self, state: JobState, step: str = "", message: str = "") -> None:
         """Tell a new state, with the bytes as they are."""
@@ -227,16 +228,22 @@ class _Download:
         if event.file and event.state not in ("failed", "waiting"):
             self._received[event.file] = event.received_bytes
             self._totals[event.file] = event.total_bytes or self._totals[event.file]
-        now_s = self._clock()
-        self._sample(now_s)
         message = f"{event.source}: {event.note}" if event.source and event.note else event.note
-        self.progress = replace(self._bytes(event.state), message=message)
-        if event.state not in _QUIET or now_s - self._told_s >= _TELL_EVERY_S:
-            self._told_s = now_s
-            self._tell(self.progress)
+        progress = replace(self._bytes(event.state), message=message)
+        if progress.step == "downloading":
+            self.progress = progress  # `tick` tells it
+        else:
+            self._tell(progress)
+
+    def tick(self) -> None:
+        """Tell how far it is, if that has changed; to be called now and then."""
+        self._sample()
+        progress = replace(self._bytes(self.progress.step), message=self.progress.message)
+        if progress != self._told:
+            self._tell(progress)
 
     def _tell(self, progress: JobProgress) -> None:
-        self.progress = progress
+        self.progress = self._told = progress
         self._publish(progress)
 
     def _bytes(self, step: str) -> JobProgress:
@@ -244,7 +251,8 @@ class _Download:
         done_bytes = min(sum(self._received.values()), total_bytes)
         return bytes_progress(self.progress.scope, self.progress.key, step, done_bytes, total_bytes, self._rate())
 
-    def _sample(self, now_s: float) -> None:
+    def _sample(self) -> None:
+        now_s = self._clock()
         self._samples.append((now_s, sum(self._received.values())))
         while now_s - self._samples[0][0] > _RATE_OVER_S:
             self._samples.popleft()
@@ -254,6 +262,13 @@ class _Download:
         if not self._samples or (elapsed_s := self._samples[-1][0] - self._samples[0][0]) <= 0:
             return None
         return max(self._samples[-1][1] - self._samples[0][1], 0) / elapsed_s
+
+
+async def _tick(job: _Download) -> None:
+    """Also where nothing comes: a rate that falls to nothing says so."""
+    while True:
+        job.tick()
+        await asyncio.sleep(_TELL_EVERY_S)
 
 
 def _here_bytes(folder: Path, name: str) -> int:

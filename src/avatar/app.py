@@ -103,7 +103,7 @@ class Service:
         """What sessions need; while a stage has no engine, `Overloaded`."""
         if self._house is None:
             raise Overloaded("The server is starting. Try again in a moment.")
-        self.lineup.engines  # noqa: B018  (raises)
+        self.lineup.require()
         return self._house
 
     @property

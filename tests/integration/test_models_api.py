@@ -330,6 +330,20 @@ async def test_a_full_disk_is_said_before_anything_is_begun(
     assert hub.ranges("sub/model.bin") == []
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has it")
+async def test_a_disk_that_fills_up_on_the_way(hub: Hub, server: Server) -> None:
+    part = server.service.settings.models_dir / "tiny/sub/model.bin.part"
+    part.parent.mkdir(parents=True)
+    part.symlink_to("/dev/full")
+    async with news(server) as socket:
+        await call(server, "POST", "/api/models/tiny/download")
+        told = (await until(socket, "done", "failed"))[-1]
+        assert (told["state"], "is full: free some space" in told["message"]) == ("failed", True)
+        part.unlink()
+        assert (await call(server, "POST", "/api/models/tiny/resume"))[0] == 202
+        assert (await until(socket, "done", "failed"))[-1]["state"] == "done"
+
+
 async def test_delete(hub: Hub, server: Server) -> None:
     hub.faults["sub/model.bin"].append(Fault(cut_after_bytes=400_000, stall=True))
     await call(server, "POST", "/api/models/tiny/download")

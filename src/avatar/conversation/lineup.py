@@ -121,6 +121,10 @@ class Lineup:
         """What a session that begins now would get. Raises `Overloaded` while a stage has none."""
         return Engines(*(one.engine for one in self._serving()))  # type: ignore[arg-type]  # they are in that order
 
+    def require(self) -> None:
+        """Raise `Overloaded` while a stage has no engine."""
+        self._serving()
+
     def hold(self) -> Hold:
         """Keep what serves now, whatever is loaded later, until it is released. Raises `Overloaded`."""
         return Hold(self, self._serving())

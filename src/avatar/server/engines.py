@@ -62,7 +62,7 @@ class GpuOut(BaseModel):
     total_bytes: int
 
 
-class Lineout(BaseModel):
+class LineupOut(BaseModel):
     """What serves."""
 
     gpu: GpuOut | None
@@ -83,10 +83,10 @@ def router(lineup: Lineup, options: Callable[[], Sequence[Option]], choose: Choo
     routes = APIRouter(prefix="/api/engines", tags=["engines"], responses=problems.RESPONSES)
 
     @routes.get("")
-    async def list_engines() -> Lineout:
+    async def list_engines() -> LineupOut:
         found, memory = await asyncio.gather(asyncio.to_thread(options), asyncio.to_thread(gpu_memory))
         gpu = GpuOut(used_bytes=memory[0], total_bytes=memory[1]) if memory else None
-        return Lineout(gpu=gpu, stages=[_out(seat, found) for seat in lineup.seats.values()])
+        return LineupOut(gpu=gpu, stages=[_out(seat, found) for seat in lineup.seats.values()])
 
     @routes.post("/{stage}/load", status_code=202)
     async def load(stage: Stage, wanted: Load | None = None) -> SeatOut:

@@ -72,12 +72,12 @@ class _Child:
         """Returns once it is warm. Raises `_ChildDied`."""
         self._read_answer(0)
 
-    def decode(self, data: bytes, max_s: float, cpu_s: int) -> Pcm:
+    def decode(self, data: bytes, max_s: float, rate_hz: int, cpu_s: int) -> Pcm:
         """One job. Raises `BadAudio`, `BufferLimit`, `_ChildDied`."""
         self.jobs += 1
-        max_samples = int(max_s * INPUT_RATE_HZ)
+        max_samples = int(max_s * rate_hz)
         try:
-            self._jobs.write(JOB.pack(max_samples, len(data), cpu_s))
+            self._jobs.write(JOB.pack(rate_hz, max_samples, len(data), cpu_s))
             self._jobs.write(data)
             self._jobs.flush()
         except OSError:
@@ -140,8 +140,8 @@ class DecoderPool:
         for _ in range(self._size):
             self._replace(None)
 
-    async def decode(self, data: bytes, *, max_s: float) -> Pcm:
-        """Decode a whole audio file (WebM, Ogg, WAV, FLAC, MP3, MP4) to float32[n], mono, 16 kHz, -1…1.
+    async def decode(self, data: bytes, *, max_s: float, rate_hz: int = INPUT_RATE_HZ) -> Pcm:
+        """Decode a whole audio file (WebM, Ogg, WAV, FLAC, MP3, MP4) to float32[n], mono, at `rate_hz`, -1…1.
 
         The file's own first bytes say what it is; of a damaged or cut-off file, what still decodes is returned.
         Raises `BadAudio` (not audio, nothing in it, a codec, rate or channel count not taken, slower than the pool's
@@ -151,7 +151,7 @@ class DecoderPool:
         child = await self._take()
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._in_thread(child.decode, data, max_s, math.ceil(self._timeout_s))
+                return await self._in_thread(child.decode, data, max_s, rate_hz, math.ceil(self._timeout_s))
         except TimeoutError:
             raise BadAudio(f"The audio could not be decoded within {self._timeout_s:g} s.") from None
         except _ChildDied:

@@ -19,6 +19,7 @@ from av.audio.stream import AudioStream
 
 from avatar.core.audio import INPUT_RATE_HZ, Pcm, Resampler, silence
 from avatar.media.decoder_wire import ANSWER, BAD_AUDIO, JOB, MAX_TEXT_BYTES, PCM, TOO_LONG
+from avatar.media.formats import HEAD_BYTES, NOT_TAKEN, parser_for
 
 MIN_RATE_HZ = 8_000
 MAX_RATE_HZ = 192_000
@@ -50,20 +51,20 @@ class TooLong(Exception):
     """More audio than the job allows; what was decoded so far is dropped."""
 
 
-def decode(data: bytes, max_samples: int) -> Pcm:
-    """Decode a whole file to float32[n], mono, 16 kHz, -1…1. Raises `Undecodable` and `TooLong`."""
+def decode(data: bytes, max_samples: int, out_hz: int = INPUT_RATE_HZ) -> Pcm:
+    """Decode a whole file to float32[n], mono, at `out_hz`, -1…1. Raises `Undecodable` and `TooLong`."""
     blocks, out, total = _open(data), [], 0
-    resampler, resampler_hz = Resampler(INPUT_RATE_HZ, INPUT_RATE_HZ), 0
+    resampler, resampler_hz = Resampler(out_hz, out_hz), 0
     for mono, rate_hz in blocks:
         if not resampler_hz:
-            resampler, resampler_hz = Resampler(rate_hz, INPUT_RATE_HZ), rate_hz
+            resampler, resampler_hz = Resampler(rate_hz, out_hz), rate_hz
         elif rate_hz != resampler_hz:
             raise Undecodable("The audio changes its sample rate half-way.")
         out.append(resampler.push(_sane(mono)))
         total += out[-1].size
         if total > max_samples:
             raise TooLong
-    if resampler_hz != INPUT_RATE_HZ:
+    if resampler_hz != out_hz:
         out.append(resampler.push(silence(0), last=True))
     pcm = np.concatenate(out) if out else silence(0)
     if not pcm.size:
@@ -80,15 +81,13 @@ def _sane(pcm: Pcm) -> Pcm:
 
 def _open(data: bytes) -> Blocks:
     """Pick the parser by the first bytes."""
-    if data.startswith(b"\x1aE\xdf\xa3"):
-        return _ffmpeg_blocks(data, "matroska")
-    if data[4:8] == b"ftyp":
-        return _ffmpeg_blocks(data, "mov")
-    if data.startswith((b"OggS", b"fLaC", b"ID3")) or (data.startswith(b"RIFF") and data[8:12] == b"WAVE"):
-        return _sndfile_blocks(data)
-    if data[:1] == b"\xff" and len(data) > 1 and data[1] & 0xE0 == 0xE0 and data[1] & 0x06:  # layer 0 would be AAC
-        return _sndfile_blocks(data)
-    raise Undecodable("This is none of the audio files taken here: WebM, Ogg, WAV, FLAC, MP3, MP4.")
+    match parser_for(data[:HEAD_BYTES]):
+        case None:
+            raise Undecodable(NOT_TAKEN)
+        case "sndfile":
+            return _sndfile_blocks(data)
+        case demuxer:
+            return _ffmpeg_blocks(data, demuxer)
 
 
 def _check(rate_hz: int, channels: int) -> None:
@@ -164,9 +163,9 @@ def main() -> None:
     limit_cpu = _lock_down(int(sys.argv[1]))
     _answer(answers, PCM, b"")
     while head := jobs.read(JOB.size):
-        max_samples, size, cpu_s = JOB.unpack(head)
+        out_hz, max_samples, size, cpu_s = JOB.unpack(head)
         limit_cpu(cpu_s)
-        _serve(jobs.read(size), max_samples, answers)
+        _serve(jobs.read(size), max_samples, out_hz, answers)
 
 
 def _warm_up() -> None:
@@ -182,9 +181,9 @@ def _warm_up() -> None:
         decode(file.getvalue(), INPUT_RATE_HZ)
 
 
-def _serve(data: bytes, max_samples: int, answers: BinaryIO) -> None:
+def _serve(data: bytes, max_samples: int, out_hz: int, answers: BinaryIO) -> None:
     try:
-        _answer(answers, PCM, decode(data, max_samples).tobytes())
+        _answer(answers, PCM, decode(data, max_samples, out_hz).tobytes())
     except Undecodable as error:
         _answer(answers, BAD_AUDIO, str(error).encode()[:MAX_TEXT_BYTES])
     except TooLong:

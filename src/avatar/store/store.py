@@ -26,6 +26,7 @@ from avatar.store.pages import page_of, page_query
 from avatar.store.records import Conversation, Hit, Page, Recording, Side, Turn, TurnRecord, new_id
 from avatar.store.search import title_hit, titles_with, turn_hit, turns_with, words_of
 from avatar.store.tables import Row, conversation_of, conversations, storable, turn_of, turns
+from avatar.store.voices import VoiceRows
 
 T = TypeVar("T")
 
@@ -49,6 +50,7 @@ class Store:
         self._encoder = ThreadPoolExecutor(1, "avatar-store")
         self._writes: set[asyncio.Task[Any]] = set()
         self._closed = False
+        self.voices = VoiceRows(self._whole, self._writing, self._rows)
 
     @classmethod
     async def open(cls, data_dir: Path, now: Callable[[], datetime] = _utc_now) -> "Store":

@@ -11,7 +11,9 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    Boolean,
     Column,
+    Date,
     Dialect,
     ForeignKey,
     Index,
@@ -87,12 +89,20 @@ voice_profiles = Table(
     Column("name", Text, nullable=False),
     Column("status", Text, nullable=False),
     Column("created_at", UtcText, nullable=False),
+    Column("updated_at", UtcText, nullable=False),
+    Column("content_sha256", Text, nullable=False),
     Column("language", Text),
     Column("reference_text", Text),
-    Column("consent_statement", Text),
-    Column("consent_date", Text),
-    Column("owner", Text),
+    Column("consent_statement", Text, nullable=False),
+    Column("consent_date", Date, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("problem_code", Text),
+    Column("problem", Text),
+    Column("quality", JSON(none_as_null=True)),
+    Column("is_default", Boolean, nullable=False),
 )
+Index("voice_profiles_default", voice_profiles.c.is_default, unique=True, sqlite_where=voice_profiles.c.is_default)
 
 
 def conversation_of(row: Row) -> Conversation:

@@ -15,7 +15,7 @@ from fastapi import FastAPI, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 
-from avatar import __version__, choosing
+from avatar import __version__, choosing, voicing
 from avatar.choosing import Choosing
 from avatar.conversation import telemetry
 from avatar.conversation.admission import SessionManager
@@ -26,15 +26,31 @@ from avatar.conversation.reply import ReplyPolicy
 from avatar.conversation.session import SessionPolicy
 from avatar.conversation.vram import used_vram_fraction
 from avatar.core.errors import AvatarError, Overloaded, StoreError
+from avatar.core.progress import JobProgress
 from avatar.core.turns import TurnPolicy
 from avatar.engines.base import Sampling, Stage
 from avatar.engines.fitness import misfit
 from avatar.hub.downloads import Downloads
 from avatar.hub.library import Library
 from avatar.media.decoder import DecoderPool
-from avatar.server import access, chat, conversations, engines, events, hosts, models, pages, problems, wire
+from avatar.server import (
+    access,
+    chat,
+    conversations,
+    engines,
+    events,
+    hosts,
+    models,
+    pages,
+    problems,
+    uploads,
+    voices,
+    wire,
+)
 from avatar.settings import Settings, load
 from avatar.store import Store
+from avatar.voices.jobs import JobPolicy
+from avatar.voices.library import MAX_UPLOAD_BYTES, VoiceLibrary
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +73,7 @@ class Service:
             used_vram_fraction,
         )
         self.feed = events.Feed()
-        self.lineup = Lineup(first, self.feed.publish)
+        self.lineup = Lineup(first, self._tell)
         self.shelf = models.Shelf(
             Library(settings.models_dir, misfit),
             Downloads(
@@ -66,6 +82,7 @@ class Service:
             self.lineup.used_by,
         )
         self._store: Store | None = None
+        self._library: VoiceLibrary | None = None
         self._house: House | None = None
         collector = settings.telemetry.otlp_endpoint
         self._end_telemetry = telemetry.export_to(collector, __version__) if collector else None
@@ -86,18 +103,38 @@ class Service:
             self.shelf.downloads.restore()
             closing.push_async_callback(self.shelf.downloads.aclose)
             closing.push_async_callback(self.lineup.aclose)
-            self._house = _furnish(settings, self.lineup, decoder, self._store)
+            self._library = await VoiceLibrary.open(
+                settings.data_dir / "voices",
+                self._store.voices,
+                voicing.enrolment(self.lineup, decoder, settings.models_dir),
+                self.feed.publish,
+                JobPolicy(timeout_s=settings.voices.enrolment_timeout_s, attempts=settings.voices.attempts),
+            )
+            closing.push_async_callback(self._library.aclose)
+            self._house = _furnish(settings, self.lineup, decoder, self._store, self._library)
             self.lineup.start()
             try:
                 yield
             finally:
                 self._house = None
 
+    def _tell(self, progress: JobProgress) -> None:
+        """Of engines that load; those that learn voices are told which there are."""
+        self.feed.publish(progress)
+        if progress.ended and self._library is not None:
+            voicing.introduce(self.lineup, self._library)
+
     def store(self) -> Store:
         """The open store."""
         if self._store is None:
             raise StoreError("The server is starting. Try again in a moment.")
         return self._store
+
+    def library(self) -> VoiceLibrary:
+        """The voices people brought."""
+        if self._library is None:
+            raise StoreError("The server is starting. Try again in a moment.")
+        return self._library
 
     def house(self) -> House:
         """What sessions need; while a stage has no engine, `Overloaded`."""
@@ -139,6 +176,9 @@ def assemble(service: Service) -> FastAPI:
     problems.install(app)
     server = service.settings.server
     app.add_middleware(hosts.OwnPages, origins=server.allowed_origins)
+    app.add_middleware(
+        uploads.LimitedBodies, limits=dict.fromkeys(voices.UPLOADS, MAX_UPLOAD_BYTES + uploads.FORM_BYTES)
+    )
     if keys := access.Keys(server.api_keys):
         app.add_middleware(access.OnlyWithKey, keys=keys, origins=server.allowed_origins)
     if server.allowed_origins:  # outside the keys: a browser asks first, and without one
@@ -172,12 +212,13 @@ def assemble(service: Service) -> FastAPI:
     app.include_router(
         engines.router(service.lineup, partial(choosing.options, settings), partial(choosing.pick, settings))
     )
+    app.include_router(voices.router(service.library, lambda: service.house().engines.tts))
     app.include_router(events.router(service.feed, server.send_timeout_s, server.allowed_origins))
     pages.mount(app)
     return app
 
 
-def _furnish(settings: Settings, lineup: Lineup, decoder: DecoderPool, store: Store) -> House:
+def _furnish(settings: Settings, lineup: Lineup, decoder: DecoderPool, store: Store, library: VoiceLibrary) -> House:
     conversation, turns = settings.conversation, settings.turn_taking
     sampling = Sampling(max_tokens=conversation.max_reply_tokens, temperature=conversation.temperature)
     policy = SessionPolicy(
@@ -200,6 +241,7 @@ def _furnish(settings: Settings, lineup: Lineup, decoder: DecoderPool, store: St
         decoder,
         store,
         ResumeTokens(_secret(settings.data_dir / "secret")),
+        library,
         conversation.instructions,
         settings.tts.voice or None,
         settings.stt.language,

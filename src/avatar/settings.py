@@ -153,6 +153,13 @@ class TtsSettings(Section):
     speed_wpm: int = Field(175, ge=80, le=450, description="espeak-ng: words per minute.")
 
 
+class VoicesSettings(Section):
+    """Voices that people bring."""
+
+    enrolment_timeout_s: float = Field(60.0, gt=0, description="Longest time one attempt at an enrolment may take.")
+    attempts: int = Field(3, ge=1, le=10, description="Attempts at an enrolment before it has failed.")
+
+
 class ModelsSettings(Section):
     """Where weights come from."""
 
@@ -196,6 +203,7 @@ class Settings(BaseSettings):
     stt: SttSettings = SttSettings()
     llm: LlmSettings = LlmSettings()
     tts: TtsSettings = TtsSettings()
+    voices: VoicesSettings = VoicesSettings()
     models: ModelsSettings = ModelsSettings()
     media: MediaSettings = MediaSettings()
     telemetry: TelemetrySettings = TelemetrySettings()

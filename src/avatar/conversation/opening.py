@@ -12,10 +12,16 @@ from avatar.conversation.log import ConversationLog, TurnStore
 from avatar.conversation.outbox import Outbox
 from avatar.conversation.push_to_talk import AudioKind, Decoder
 from avatar.conversation.session import Engines, LiveSession, SessionOptions, SessionPolicy
+from avatar.conversation.voices import Choice, choose
 from avatar.core.audio import INPUT_RATE_HZ
-from avatar.core.errors import BadMessage, NotFound
+from avatar.core.errors import BadMessage, NotFound, Problem
+from avatar.core.events import ErrorOccurred
 from avatar.core.turns import Eagerness
 from avatar.store.records import is_id, new_id
+from avatar.voices.library import VoiceLibrary
+
+VOICE_FALLBACK = "VOICE_FALLBACK"
+"""Code of the message that another voice than the chosen one speaks."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,7 @@ class House:
     decoder: Decoder
     store: TurnStore
     tokens: ResumeTokens
+    voices: VoiceLibrary
     instructions: str
     voice: str | None = None
     language: str | None = None
@@ -116,27 +123,31 @@ class House:
         audio = request.audio or ("pcm16" if request.mode == "live" else "webm")
         if request.mode == "live" and audio != "pcm16":
             raise BadMessage("Live mode takes `pcm16` audio; recordings (`webm`) are for push_to_talk.")
+        choice = self._choose_voice(request.voice, engines)
         options = SessionOptions(
             mode=request.mode,
             audio=audio,
             input_rate_hz=request.input_rate_hz or INPUT_RATE_HZ,
             output_rate_hz=request.output_rate_hz or engines.tts.sample_rate_hz,
             instructions=self.instructions if request.instructions is None else request.instructions,
-            voice=self.check_voice(request.voice) or self.voice,
+            voice=choice.voice,
             language=request.language or self.language,
             eagerness=request.eagerness or self.policy.eagerness,
         )
         log = await self._log(request, engines)
         session = HoldingSession(options, engines, self.policy, self.decoder, log, outbox)
         session.hold = hold
+        if choice.notice:  # no `await` follows, so `session.ready` goes out before it
+            outbox.put(ErrorOccurred(Problem(VOICE_FALLBACK, choice.notice, 200, fatal=False)))
         return Opened(session, options, log.conversation_id, self.tokens.issue(log.conversation_id))
 
     def check_voice(self, voice: str | None) -> str | None:
-        """`voice`, if the speech engine has it. Raises `NotFound`."""
-        if voice is not None and voice not in self.engines.tts.voices:
-            some = ", ".join(self.engines.tts.voices[:8])
-            raise NotFound(f"There is no voice `{voice}` here. Some that are: {some}.")
-        return voice
+        """What to give the speech engine as its voice for `voice`. Raises `NotFound`, `VoiceNotReady`."""
+        return None if voice is None else self._choose_voice(voice, self.engines).voice
+
+    def _choose_voice(self, voice: str | None, engines: Engines) -> Choice:
+        choice = choose(voice, self.voices, engines.tts)
+        return Choice(self.voice) if choice == Choice(None) else choice
 
     async def _log(self, request: Request, engines: Engines) -> ConversationLog:
         wanted = request.conversation_id

@@ -8,7 +8,8 @@
     │   ├── NoSpeech                NO_SPEECH        422
     │   ├── NotFound                NOT_FOUND        404
     │   ├── VoiceNotReady           VOICE_NOT_READY  409
-    │   └── Conflict                CONFLICT         409
+    │   ├── Conflict                CONFLICT         409
+    │   └── Unsupported             UNSUPPORTED      501   no engine here can do it
     ├── EngineError                                        the turn dies, the session lives
     │   ├── EngineFailed            ENGINE_FAILED    502
     │   │   └── EngineLost          ENGINE_FAILED    502   after the first chunk: what was heard stays
@@ -90,6 +91,13 @@ class Conflict(ClientError):
 
     code = "CONFLICT"
     http_status = 409
+
+
+class Unsupported(ClientError):
+    """A proper request that nothing on this server can serve."""
+
+    code = "UNSUPPORTED"
+    http_status = 501
 
 
 class EngineError(AvatarError):

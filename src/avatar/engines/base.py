@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 from avatar.core.audio import Pcm
+from avatar.core.voices import Reference
 
 Stage = Literal["vad", "end_of_turn", "stt", "llm", "tts"]
 STAGES: tuple[Stage, ...] = ("vad", "end_of_turn", "stt", "llm", "tts")
@@ -261,4 +262,31 @@ class TextToSpeech(Engine, Protocol):
         audio. An unknown `voice` falls back to the default. `language` (ISO 639-1) picks the pronunciation where the
         voice allows it. Closing the generator stops the synthesis; it also closes `text`, if it can be closed.
         """
+        ...
+
+
+@runtime_checkable
+class ClonesVoices(TextToSpeech, Protocol):
+    """Speaks like a recording.
+
+    A voice is learned once under an id; then the id is among `voices`, and `speak` takes it. What an engine makes of a
+    recording, its conditioning, is kept by whoever asks for it, and made again when `conditioning_version` changes.
+    """
+
+    @property
+    def conditioning_version(self) -> str:
+        """Names the engine, its model and the form of what `condition` makes."""
+        ...
+
+    async def condition(self, reference: Reference) -> bytes:
+        """What `learn` needs to know of this recording. Raises `EngineFailed`."""
+        ...
+
+    def learn(self, voice: str, conditioning: bytes) -> None:
+        """Speak with `voice` from now on; instead of another one of that name. Cheap. Raises `EngineFailed` on what
+        `condition` did not make."""
+        ...
+
+    def forget(self, voice: str) -> None:
+        """Speak with it no more, once what is being spoken has ended. Nothing happens if it is not known."""
         ...

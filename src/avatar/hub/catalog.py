@@ -299,10 +299,11 @@ _VOICES = (
 MODELS: dict[str, Model] = {m.key: m for m in (*_EMBEDDED, *_WHISPERS, *_LANGUAGE_MODELS, *_VOICES)}
 
 PROFILES: dict[Profile, tuple[str, ...]] = {
-    "embedded": ("moonshine-tiny-en", "smollm2-135m-instruct", "smart-turn-v3"),
-    "cpu": ("smart-turn-v3", "faster-whisper-small", "qwen3-1.7b-gguf"),
+    "embedded": ("moonshine-tiny-en", "smollm2-135m-instruct", "smart-turn-v3", "ge2e-speaker"),
+    "cpu": ("smart-turn-v3", "ge2e-speaker", "faster-whisper-small", "qwen3-1.7b-gguf"),
     "gpu": (
         "smart-turn-v3",
+        "ge2e-speaker",
         "faster-whisper-large-v3-turbo",
         "qwen2.5-7b-instruct-awq",
         "qwen3-tts-tokenizer-12hz",

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from avatar.core.errors import AvatarError, BadMessage, ClientError, NotFound, Unauthorized, describe
+from avatar.core.errors import AvatarError, BadMessage, BufferLimit, ClientError, NotFound, Unauthorized, describe
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -75,7 +75,7 @@ async def _from_http(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return response(error, error.status_code, error.headers)
-    kinds: dict[int, type[ClientError] | type[Unauthorized]] = {401: Unauthorized, 404: NotFound}
+    kinds: dict[int, type[ClientError] | type[Unauthorized]] = {401: Unauthorized, 404: NotFound, 413: BufferLimit}
     return response(kinds.get(error.status_code, BadMessage)(error.detail), error.status_code, error.headers)
 
 

@@ -1,0 +1,98 @@
+"""Runs a job for each key: a few at a time, each within a limit of time, again after a pause if it may succeed later.
+
+What a job is, and where its state outlives the process, is its owner's. Time comes from the event loop.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from avatar.core.errors import AvatarError, ClientError, EngineTimeout, Overloaded, SetupError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class JobPolicy:
+    """`attempts` in all; after the first failure a pause of `back_off_s`, then of four times that, and so on."""
+
+    workers: int = 1
+    timeout_s: float = 60.0
+    attempts: int = 3
+    back_off_s: float = 1.0
+    max_waiting: int = 1000
+
+
+class Jobs:
+    """`work(key)` does one attempt and records its own success and that it began. `failed(key, error, again)` records a
+    failure; with `again` another attempt follows."""
+
+    def __init__(
+        self,
+        work: Callable[[str], Awaitable[None]],
+        failed: Callable[[str, BaseException, bool], Awaitable[None]],
+        policy: JobPolicy,
+    ) -> None:
+        self._work = work
+        self._failed = failed
+        self._policy = policy
+        self._slots = asyncio.Semaphore(policy.workers)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def check_room(self) -> None:
+        """Raises `Overloaded` when too many wait."""
+        if len(self._tasks) >= self._policy.max_waiting:
+            raise Overloaded("Too many voices are being enrolled at the moment; try again in a few minutes.")
+
+    def submit(self, key: str, attempts_before: int = 0) -> None:
+        """Run the job of `key`, unless it is waiting or running already."""
+        if key not in self._tasks:
+            task = asyncio.create_task(self._run(key, attempts_before), name=f"job {key}")
+            self._tasks[key] = task
+            task.add_done_callback(lambda _: self._tasks.pop(key, None))
+
+    async def cancel(self, key: str) -> bool:
+        """End the job of `key`; whether there was one. It has ended when this returns."""
+        task = self._tasks.get(key)
+        if task is None:
+            return False
+        await _end(task)
+        return True
+
+    async def aclose(self) -> None:
+        """End all jobs where they are; their owner knows which to take up again."""
+        await asyncio.gather(*(_end(task) for task in tuple(self._tasks.values())))
+
+    async def _run(self, key: str, attempts: int) -> None:
+        while True:
+            attempts += 1
+            try:
+                async with self._slots, asyncio.timeout(self._policy.timeout_s):
+                    await self._work(key)
+                return
+            except Exception as error:
+                told = self._in_our_words(error)
+                again = attempts < self._policy.attempts and not isinstance(told, ClientError | SetupError)
+                logger.log(
+                    logging.DEBUG if isinstance(told, ClientError) else logging.WARNING,
+                    "attempt %d of the job %s failed: %s",
+                    attempts,
+                    key,
+                    type(error).__name__,
+                    exc_info=None if isinstance(error, AvatarError) else error,
+                )
+                await self._failed(key, told, again)
+                if not again:
+                    return
+            await asyncio.sleep(self._policy.back_off_s * 4 ** (attempts - 1))
+
+    def _in_our_words(self, error: Exception) -> Exception:
+        if isinstance(error, TimeoutError):
+            return EngineTimeout(f"It was not done within {self._policy.timeout_s:g} s.")
+        return error
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

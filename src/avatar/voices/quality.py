@@ -1,0 +1,149 @@
+"""Whether a recording is good enough to speak like: pure measures, their thresholds, and reasons in plain words.
+
+Takes samples, speech probabilities and speaker vectors; knows no file and no engine. The thresholds about speakers were
+set on the recordings and synthetic voices of `benchmarks/results/2026-11-20-voices.md`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from avatar.core.audio import INPUT_RATE_HZ, Pcm, ms_to_samples
+from avatar.voices.embedding import Vectors, cosine, mean_vector
+
+FRAME_SAMPLES = 512
+"""At 16 kHz: what one speech probability is about."""
+
+MIN_S, MAX_S = 3.0, 60.0
+_MARGIN_FRAMES = 3  # 96 ms kept at both ends: a plosive begins before the voice does
+_SPEECH, _NO_SPEECH = 0.5, 0.1
+_MIN_SPEECH_S = 2.0
+_MIN_SPEECH_SHARE = 0.25
+_FULL_SCALE = 0.99
+_MAX_CLIPPED = 0.005
+_MIN_SNR_DB = 12.0
+_MIN_LEVEL_DB = -50.0
+_MIN_NOISE_FRAMES = 5
+_ONE_SPEAKER_COSINE = 0.80  # one speaker's two halves of windows: 0.84 and above; two people: 0.76 and below
+_MIN_WINDOWS = 4
+_MIN_SECOND_SHARE = 0.15
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What was measured. `reasons`: why it cannot be used; empty when it can."""
+
+    duration_s: float
+    speech_s: float
+    level_db: float
+    snr_db: float
+    clipped: float
+    """Share of samples at full scale."""
+    speakers_cosine: float
+    """How alike the recording's two most different parts sound; 1 where it is too short to tell."""
+    reasons: tuple[str, ...] = ()
+
+
+def speech_bounds(probabilities: list[float]) -> tuple[float, float] | None:
+    """Seconds from where to where somebody speaks, with a small margin; None when nobody does."""
+    spoken = np.flatnonzero(np.array(probabilities) > _SPEECH)
+    if not spoken.size:
+        return None
+    first = max(int(spoken[0]) - _MARGIN_FRAMES, 0)
+    last = min(int(spoken[-1]) + 1 + _MARGIN_FRAMES, len(probabilities))
+    return first * FRAME_SAMPLES / INPUT_RATE_HZ, last * FRAME_SAMPLES / INPUT_RATE_HZ
+
+
+def judge(pcm: Pcm, probabilities: list[float], windows: Vectors) -> Quality:
+    """Measure a trimmed recording: float32[n] at 16 kHz, the speech probability of each of its frames, and the
+    speaker vectors of its windows."""
+    frames = pcm[: pcm.size // FRAME_SAMPLES * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES)
+    speech = np.array(probabilities[: len(frames)])
+    power = np.mean(np.square(frames, dtype=np.float64), axis=1)
+    voiced = power[speech > _SPEECH]
+    level = float(voiced.mean()) if voiced.size else 0.0
+    noise = _noise_power(power, speech)
+    measured = Quality(
+        duration_s=round(pcm.size / INPUT_RATE_HZ, 2),
+        speech_s=round(voiced.size * FRAME_SAMPLES / INPUT_RATE_HZ, 2),
+        level_db=round(_db(level), 1),
+        snr_db=round(_db(max(level - noise, 1e-12) / max(noise, 1e-9)), 1),
+        clipped=round(float(_clipped(pcm)), 4),
+        speakers_cosine=round(speakers_cosine(windows), 3),
+    )
+    return Quality(**{**vars(measured), "reasons": _reasons(measured)})
+
+
+def speakers_cosine(windows: Vectors) -> float:
+    """Parts the windows into the two groups that differ most (2-means on the sphere) and compares them.
+
+    1.0 for too few windows, and for a second group too small to be a person rather than a cough.
+    """
+    if len(windows) < _MIN_WINDOWS:
+        return 1.0
+    spread = windows - windows.mean(axis=0)
+    side = spread @ np.linalg.svd(spread, full_matrices=False)[2][0] > 0
+    for _ in range(10):
+        if side.all() or not side.any():
+            return 1.0
+        one, other = mean_vector(windows[side]), mean_vector(windows[~side])
+        nearer = windows @ one > windows @ other
+        if (nearer == side).all():
+            break
+        side = nearer
+    return 1.0 if min(side.mean(), 1 - side.mean()) < _MIN_SECOND_SHARE else cosine(one, other)
+
+
+def _noise_power(power: "np.ndarray[tuple[int], np.dtype[np.float64]]", speech: Vectors) -> float:
+    pauses = power[speech < _NO_SPEECH]
+    if pauses.size >= _MIN_NOISE_FRAMES:
+        return float(np.median(pauses))
+    return float(np.percentile(power, 5)) if power.size else 0.0
+
+
+def _clipped(pcm: Pcm) -> float:
+    """Samples at full scale beside another: a single one is a peak."""
+    full = np.abs(pcm) >= _FULL_SCALE
+    return float(np.mean(full[1:] & full[:-1])) if pcm.size > 1 else 0.0
+
+
+def _db(power: float) -> float:
+    return 10 * float(np.log10(max(power, 1e-12)))
+
+
+def _reasons(measured: Quality) -> tuple[str, ...]:
+    share = measured.speech_s / max(measured.duration_s, 0.01)
+    found = (
+        (
+            measured.duration_s < MIN_S,
+            f"It is too short: {measured.duration_s:.1f} s are left without the silence around it, "
+            f"at least {MIN_S:g} s are needed. Ten to twenty seconds are best.",
+        ),
+        (
+            measured.speech_s < _MIN_SPEECH_S or share < _MIN_SPEECH_SHARE,
+            f"There is too little speech in it: {measured.speech_s:.1f} s. "
+            "Music, noise and long pauses do not count; read a few sentences aloud.",
+        ),
+        (measured.level_db < _MIN_LEVEL_DB, "It is too quiet. Come closer to the microphone."),
+        (
+            measured.clipped > _MAX_CLIPPED,
+            f"It is overdriven: {100 * measured.clipped:.1f} % of it is cut off at the top. "
+            "Record it again with less gain.",
+        ),
+        (
+            measured.snr_db < _MIN_SNR_DB,
+            f"There is too much noise behind the voice ({measured.snr_db:.0f} dB, {_MIN_SNR_DB:.0f} are needed). "
+            "Record it in a quieter room, without music.",
+        ),
+        (
+            measured.speakers_cosine < _ONE_SPEAKER_COSINE,
+            "More than one voice seems to speak in it. Record one person alone.",
+        ),
+    )
+    return tuple(reason for is_so, reason in found if is_so)
+
+
+def trimmed(pcm: Pcm, rate_hz: int, bounds: tuple[float, float]) -> Pcm:
+    """The part of `pcm` between `bounds` in seconds."""
+    start_s, end_s = bounds
+    return pcm[ms_to_samples(start_s * 1000, rate_hz) : ms_to_samples(end_s * 1000, rate_hz)]

@@ -1,0 +1,75 @@
+"""Joins the enrolment of voices to the engines, the decoders and the weights that do its work.
+
+With `app.py` the only code that sees engines and voices together; knows no settings object and no route.
+"""
+
+from pathlib import Path
+
+from avatar.conversation.lineup import Lineup
+from avatar.core.audio import Pcm
+from avatar.core.errors import EngineFailed, Overloaded
+from avatar.engines.base import ClonesVoices, Engine, SpeechToText, Stage, VoiceActivity
+from avatar.hub import presence
+from avatar.media.decoder import DecoderPool
+from avatar.voices.enrolment import MAX_S, Enrolment, Means
+from avatar.voices.folder import REFERENCE_RATE_HZ
+from avatar.voices.library import VoiceLibrary
+from avatar.voices.quality import FRAME_SAMPLES
+
+SPEAKER_WEIGHTS = "ge2e-speaker"
+_NEEDED: tuple[Stage, ...] = ("vad", "stt", "tts")
+
+
+def enrolment(lineup: Lineup, decoder: DecoderPool, models_dir: Path) -> Enrolment:
+    """Enrolment with whatever engines serve when a step needs them; without one the step raises `Overloaded`."""
+
+    async def decode(data: bytes) -> Pcm:
+        return await decoder.decode(data, max_s=MAX_S, rate_hz=REFERENCE_RATE_HZ)
+
+    def speech(pcm: Pcm) -> list[float]:
+        vad = _engine(lineup, "vad")
+        assert isinstance(vad, VoiceActivity)
+        if vad.frame_samples != FRAME_SAMPLES:
+            raise EngineFailed(
+                f"Enrolment wants voice activity in frames of {FRAME_SAMPLES} samples, not {vad.frame_samples}."
+            )
+        return vad.open().probabilities(pcm)
+
+    async def transcribe(pcm: Pcm, language: str | None) -> tuple[str, str | None]:
+        stt = _engine(lineup, "stt")
+        assert isinstance(stt, SpeechToText)
+        languages = stt.capabilities.languages
+        if language and languages and language not in languages:
+            return "", language
+        stream = stt.open(language)
+        try:
+            stream.accept(pcm)
+            heard = await stream.finish()
+        finally:
+            await stream.aclose()
+        only = next(iter(languages)) if len(languages) == 1 else None
+        return heard.text.strip(), heard.language or language or only
+
+    def speaker_weights() -> Path:
+        folder = presence.locate(models_dir, SPEAKER_WEIGHTS)
+        if folder is None:
+            raise EngineFailed(f"The speaker encoder is not here: run `avatar models fetch {SPEAKER_WEIGHTS}`.")
+        return folder
+
+    return Enrolment(Means(decode, speech, transcribe), speaker_weights)
+
+
+def introduce(lineup: Lineup, library: VoiceLibrary) -> None:
+    """Let the library know the speech engine that serves now, once all that enrolment needs is there."""
+    loaded = {stage: lineup.seats[stage].loaded for stage in _NEEDED}
+    tts = loaded["tts"]
+    if tts is not None and all(loaded.values()):
+        clones = isinstance(tts.engine, ClonesVoices) and tts.engine.capabilities.clones
+        library.start((tts.engine,) if clones else ())  # type: ignore[arg-type]  # as just seen
+
+
+def _engine(lineup: Lineup, stage: Stage) -> Engine:
+    seat = lineup.seats[stage]
+    if seat.loaded is None:
+        raise Overloaded(seat.why_not)
+    return seat.loaded.engine

@@ -148,9 +148,9 @@ class LlmSettings(Section):
 class TtsSettings(Section):
     """Text to speech."""
 
-    engine: str = Field("auto", description="`auto`, `espeak-ng`, or a plug-in's name.")
+    engine: str = Field("auto", description="`auto`, `kokoro`, `espeak-ng`, or a plug-in's name.")
     voice: str = Field("", description="Default voice; empty: the engine's first.")
-    speed_wpm: int = Field(175, ge=80, le=450, description="espeak-ng: words per minute.")
+    speed_wpm: int = Field(175, ge=80, le=450, description="Words per minute; 175 is a voice's own pace.")
 
 
 class VoicesSettings(Section):

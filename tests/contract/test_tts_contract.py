@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,12 @@ import pytest_asyncio
 
 from avatar.core.audio import Pcm, samples_to_ms
 from avatar.core.errors import EngineFailed
-from avatar.engines.base import Mark, SpeechChunk, TextToSpeech
+from avatar.core.voices import Reference
+from avatar.engines.base import ClonesVoices, Mark, SpeechChunk, TextToSpeech
 from avatar.engines.tts.espeak import Espeak
+from avatar.engines.tts.kokoro import Kokoro
+from tests import tiny_kokoro
+from tests.fakes.cloner import FakeCloner
 from tests.fakes.tts import FakeTextToSpeech
 
 _AUDIBLE = 0.003
@@ -167,6 +172,55 @@ class TextToSpeechContract:
         assert engine.voices == voices
 
 
+class ClonesVoicesContract(TextToSpeechContract):
+    """What is owed besides by an engine that speaks like a recording."""
+
+    reference = Reference(
+        np.sin(np.arange(96_000) / 20).astype(np.float32) / 3, 24_000, "Ever tried. Ever failed.", "en"
+    )
+
+    async def test_it_says_that_it_clones(self, engine: TextToSpeech) -> None:
+        assert isinstance(engine, ClonesVoices)
+        assert engine.capabilities.clones
+        assert engine.conditioning_version
+
+    async def test_a_voice_is_learned_spoken_and_forgotten(self, engine: ClonesVoices) -> None:
+        conditioning = await engine.condition(self.reference)
+        assert "voice_x" not in engine.voices
+        engine.learn("voice_x", conditioning)
+        engine.learn("voice_x", conditioning)
+        assert engine.voices.count("voice_x") == 1
+        assert engine.voices[0] != "voice_x"
+        assert audio(await speak(engine, "Hello there.", voice="voice_x")).size
+        engine.forget("voice_x")
+        engine.forget("voice_x")
+        assert "voice_x" not in engine.voices
+        assert audio(await speak(engine, "Hello there.", voice="voice_x")).size  # with the default
+
+    async def test_the_same_recording_gives_the_same_conditioning(self, engine: ClonesVoices) -> None:
+        assert await engine.condition(self.reference) == await engine.condition(self.reference)
+
+    async def test_what_it_did_not_make_is_refused(self, engine: ClonesVoices) -> None:
+        for wrong in (b"", b"nonsense", bytes(1000)):
+            with pytest.raises(EngineFailed):
+                engine.learn("voice_x", wrong)
+        assert "voice_x" not in engine.voices
+
+    async def test_a_voice_forgotten_in_the_middle_is_spoken_to_the_end(self, engine: ClonesVoices) -> None:
+        engine.learn("voice_x", await engine.condition(self.reference))
+        stream = engine.speak(aiter(Pieces(["One two three. ", "Four five six."])), voice="voice_x")
+        await anext(stream)
+        engine.forget("voice_x")
+        rest = [chunk async for chunk in stream]
+        assert marks(rest)[-1].text_end == len("One two three. Four five six.")
+
+
+class TestFakeCloner(ClonesVoicesContract):
+    @pytest.fixture
+    def engine(self) -> FakeCloner:
+        return FakeCloner()
+
+
 class TestFake(TextToSpeechContract):
     @pytest.fixture
     def engine(self) -> FakeTextToSpeech:
@@ -244,3 +298,60 @@ class TestEspeak(TextToSpeechContract):
         await engine.aclose()
         left = {thread.name for thread in set(threading.enumerate()) - before}
         assert not {name for name in left if not name.startswith("asyncio")}
+
+
+class TestKokoro(TextToSpeechContract):
+    @pytest_asyncio.fixture
+    async def engine(self, tmp_path: Path) -> AsyncIterator[Kokoro]:
+        engine = Kokoro(tiny_kokoro.make_weights(tmp_path / "kokoro-82m"))
+        await engine.warm_up()
+        yield engine
+        await engine.aclose()
+        await engine.aclose()
+
+    async def test_it_speaks_the_languages_of_its_voices(self, engine: Kokoro) -> None:
+        assert engine.voices == ("af_heart", "am_michael", "bf_emma", "ff_siwis", "zf_xiaoxiao")
+        assert engine.capabilities.languages == {"en", "fr", "zh"}
+
+    @pytest.mark.parametrize(
+        ("text", "voice", "language", "chosen", "reader"),
+        [
+            ("Hello", None, None, "af_heart", "en-us"),
+            ("Hello", None, "en", "af_heart", "en-us"),
+            ("Hello", "bf_emma", None, "bf_emma", "en"),
+            ("Salut", None, "fr", "ff_siwis", "fr"),
+            ("Hello", "nobody", "fr-FR", "ff_siwis", "fr"),
+            ("今天", None, "en", "zf_xiaoxiao", "cmn"),
+            ("今天", "am_michael", None, "am_michael", "cmn"),
+            ("Hola", None, "es", "af_heart", "es"),
+            ("Hallo", None, "de", "af_heart", "en-us"),
+        ],
+    )
+    async def test_the_voice_fits_the_text(
+        self, engine: Kokoro, text: str, voice: str | None, language: str | None, chosen: str, reader: str
+    ) -> None:
+        assert engine.choose_voice(text, voice, language) == (chosen, reader)
+
+    async def test_voices_sound_different(self, engine: Kokoro) -> None:
+        one, other = [audio(await speak(engine, "Hello.", voice=voice)) for voice in ("af_heart", "bf_emma")]
+        shorter = min(one.size, other.size)
+        assert np.abs(one[:shorter] - other[:shorter]).max() > 0.1
+
+    async def test_a_faster_voice_takes_less_time(self, engine: Kokoro, tmp_path: Path) -> None:
+        fast = Kokoro(tmp_path / "kokoro-82m", speed=2)
+        quick = audio(await speak(fast, "We are going for a walk in the park.")).size
+        assert quick < 0.6 * audio(await speak(engine, "We are going for a walk in the park.")).size
+        await fast.aclose()
+
+    async def test_more_sounds_than_the_model_takes_are_spoken_in_runs(self, engine: Kokoro) -> None:
+        text = "1111 " * 24
+        assert samples_to_ms(audio(await speak(engine, text)).size, 24_000) > 510 * 62.5
+
+    @pytest.mark.parametrize("broken", ["tokenizer.json", "voices/af_heart.bin", "onnx/model_quantized.onnx"])
+    async def test_broken_weights_are_told(self, tmp_path: Path, broken: str) -> None:
+        folder = tiny_kokoro.make_weights(tmp_path / "broken")
+        (folder / broken).write_bytes(b"{}")
+        engine = Kokoro(folder)
+        with pytest.raises(EngineFailed, match="fetch"):
+            await engine.warm_up()
+        await engine.aclose()

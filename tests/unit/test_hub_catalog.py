@@ -18,7 +18,7 @@ def test_profiles_name_models_that_exist() -> None:
 
 @pytest.mark.parametrize(
     ("profile", "roles"),
-    [("embedded", {"stt", "llm", "end_of_turn", "speaker"}), ("cpu", {"stt", "llm", "end_of_turn", "speaker"})],
+    [("embedded", {"stt", "llm", "end_of_turn", "speaker"}), ("cpu", {"stt", "llm", "tts", "end_of_turn", "speaker"})],
 )
 def test_a_profile_covers_the_stages_that_need_weights(profile: catalog.Profile, roles: set[str]) -> None:
     assert {MODELS[key].role for key in PROFILES[profile]} == roles

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avatar.engines.tts.espeak import choose_voice, split
+from avatar.engines.tts.espeak import choose_voice
+from avatar.engines.tts.parts import split
 
 KNOWN = ("cmn", "de", "en", "en-us", "fr", "ja", "ko", "nb", "yue")
 
@@ -45,14 +46,14 @@ def test_the_voice_fits_the_wish_the_language_and_the_script(
 
 @given(st.text(alphabet="ab .,，。\n", max_size=1500))
 def test_parts_are_bounded_and_join_to_the_text(text: str) -> None:
-    parts = list(split(text))
+    parts = list(split(text, 200))
     assert "".join(parts) == text
     assert all(0 < len(part) <= 200 for part in parts)
 
 
 def test_a_long_text_is_cut_after_sentences_then_clauses_then_words() -> None:
     sentence = "This is a sentence of some length. "
-    assert all(part.rstrip().endswith(".") for part in split(sentence * 20))
-    assert all(part.rstrip().endswith(",") for part in split("this is but a clause, " * 20))
-    assert all(part.endswith(" ") for part in split("word " * 100))
-    assert {len(part) for part in split("今天天气很好。" * 84)} == {196}
+    assert all(part.rstrip().endswith(".") for part in split(sentence * 20, 200))
+    assert all(part.rstrip().endswith(",") for part in split("this is but a clause, " * 20, 200))
+    assert all(part.endswith(" ") for part in split("word " * 100, 200))
+    assert {len(part) for part in split("今天天气很好。" * 84, 200)} == {196}

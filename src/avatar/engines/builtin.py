@@ -19,6 +19,9 @@ WHISPER_ON_GPU = tuple(
     f"faster-whisper-{size}" for size in ("large-v3-turbo", "large-v3", "medium", "small", "base", "tiny")
 )
 
+USUAL_WPM = 175
+"""Where `speed_wpm` leaves a voice its own pace."""
+
 VLLM_MIN_VRAM_BYTES = 8 << 30
 """A 7B model in 4 bits (5.6 GB) and a KV cache worth having."""
 
@@ -77,6 +80,13 @@ def _espeak(weights: Path | None, options: Options) -> Engine:
     from avatar.engines.tts.espeak import Espeak
 
     return Espeak(voice=options["voice"], speed_wpm=options["speed_wpm"])
+
+
+def _kokoro(weights: Path | None, options: Options) -> Engine:
+    from avatar.engines.tts.kokoro import Kokoro
+
+    assert weights is not None
+    return Kokoro(weights, voice=options["voice"], speed=options["speed_wpm"] / USUAL_WPM)
 
 
 def _needs_address(facts: Facts, wish: Wish) -> str | None:
@@ -150,6 +160,15 @@ BUILTIN: tuple[EngineSpec, ...] = (
         takes="file",
         begin_with="smollm2-135m-instruct",
         praise="in this process, on any machine",
+    ),
+    EngineSpec(
+        "tts",
+        "kokoro",
+        _kokoro,
+        ("onnxruntime", "espeakng_loader", "pypinyin"),
+        ("kokoro-82m",),
+        takes="folder",
+        praise="a good voice on a CPU; English, Chinese and five more languages",
     ),
     EngineSpec(
         "tts", "espeak-ng", _espeak, ("espeakng_loader",), praise="speaks within a millisecond, in 100 languages"

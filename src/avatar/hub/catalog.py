@@ -286,11 +286,11 @@ _VOICES = (
         (
             *_files("config.json", "tokenizer.json", "onnx/model_quantized.onnx"),
             *_files("voices/af_heart.bin", "voices/am_michael.bin", "voices/bf_emma.bin", "voices/bm_george.bin"),
-            *_files("voices/zf_xiaoxiao.bin", "voices/zm_yunxi.bin", "voices/jf_alpha.bin", "voices/ff_siwis.bin"),
+            *_files("voices/zf_xiaoxiao.bin", "voices/zm_yunxi.bin", "voices/ff_siwis.bin"),
             *_files("voices/ef_dora.bin", "voices/if_sara.bin", "voices/pf_dora.bin", "voices/hf_alpha.bin"),
         ),
-        _languages("en es fr hi it ja pt zh"),
-        about_bytes=98_300_000,
+        _languages("en es fr hi it pt zh"),
+        about_bytes=97_800_000,
         huggingface="onnx-community/Kokoro-82M-v1.0-ONNX",
         modelscope="onnx-community/Kokoro-82M-v1.0-ONNX",
     ),
@@ -300,7 +300,7 @@ MODELS: dict[str, Model] = {m.key: m for m in (*_EMBEDDED, *_WHISPERS, *_LANGUAG
 
 PROFILES: dict[Profile, tuple[str, ...]] = {
     "embedded": ("moonshine-tiny-en", "smollm2-135m-instruct", "smart-turn-v3", "ge2e-speaker"),
-    "cpu": ("smart-turn-v3", "ge2e-speaker", "faster-whisper-small", "qwen3-1.7b-gguf"),
+    "cpu": ("smart-turn-v3", "ge2e-speaker", "kokoro-82m", "faster-whisper-small", "qwen3-1.7b-gguf"),
     "gpu": (
         "smart-turn-v3",
         "ge2e-speaker",

@@ -1,25 +1,23 @@
 """espeak-ng as a `TextToSpeech`: any language, no weights, first audio in milliseconds.
 
-A piece is cut into parts of a sentence or two, and each part is spoken whole on the engine's one thread (about 5 ms).
-So read-ahead is one part, sessions take turns part by part, and closing the generator stops within a part. Owns the
-choice of the voice, the pauses between pieces and the marks; `espeak_library` owns the library itself.
+A part of a sentence or two is spoken whole on the engine's one thread (about 5 ms). Owns the choice of the voice and
+the marks; `parts` cuts the text, `espeak_library` owns the library itself.
 """
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 
-from avatar.core.audio import Pcm, ms_to_samples, silence
 from avatar.engines.base import Capabilities, Mark, SpeechChunk
 from avatar.engines.tts.espeak_library import library
+from avatar.engines.tts.parts import Part, speak_parts
 
 SAMPLE_RATE_HZ = 22_050
-_CHUNK_SAMPLES = SAMPLE_RATE_HZ // 4
 _PART_CHARS = 200  # about 12 s of speech and 5 ms of work
+_PAUSE_WPM = 175  # at which the pauses between parts are as they are
 
 DEFAULT_VOICE = "en-us"
 _LANGUAGES = frozenset(
@@ -40,30 +38,9 @@ _SCRIPTS = (
 _CJK = re.compile(f"[\u3040-\u30ff\uac00-\ud7af{_HAN}]")
 _EMOJI = re.compile("[\u2600-\u27bf\ufe0f\u200d\U0001f000-\U0001faff]")
 
-# Pauses as espeak-ng itself makes them inside a text, at 175 words a minute; at its end it makes none.
-_SENTENCE_PAUSE_MS = 270
-_CLAUSE_PAUSE_MS = 130
-_PAUSE_WPM = 175
-_SENTENCE_END = ".!?…。！？"
-_CLAUSE_END = ",;:—、，；："
 _OPENERS = "\"'“‘([«「『（"
-_CLOSERS = " \t\n\"'”’)]»」』）"
-_CUTS = (
-    re.compile(rf"[{_SENTENCE_END}\n](?=[\s{_HAN}])"),
-    re.compile(rf"[{_CLAUSE_END}](?=[\s{_HAN}])"),
-    re.compile(r"\s"),
-)
-
 _AUDIBLE = 64  # of 32768, -54 dB
 _LEAD_SAMPLES = SAMPLE_RATE_HZ // 500
-
-
-@dataclass(frozen=True)
-class _Part:
-    """`pcm` of one part, and its marks counted from the part's own start; the last one covers all of it."""
-
-    pcm: Pcm
-    marks: tuple[Mark, ...]
 
 
 class Espeak:
@@ -94,33 +71,18 @@ class Espeak:
     async def aclose(self) -> None:
         await asyncio.to_thread(self._worker.shutdown)
 
-    async def speak(
+    def speak(
         self, text: AsyncIterator[str], *, voice: str | None = None, language: str | None = None
     ) -> AsyncGenerator[SpeechChunk, None]:
-        chars = samples = pause = 0
-        try:
-            async for piece in text:
-                for words in split(piece):
-                    if any(char.isalnum() for char in words):
-                        part = await self._run(words, voice, language)
-                        if pause:
-                            yield SpeechChunk(silence(pause))
-                            samples += pause
-                        for chunk in _chunks(part, chars, samples):
-                            yield chunk
-                        samples += part.pcm.size
-                        pause = self._pause_samples(words)
-                    else:
-                        yield SpeechChunk(silence(0), (Mark(chars + len(words), samples),))
-                    chars += len(words)
-        finally:
-            if isinstance(text, AsyncGenerator):
-                await text.aclose()
+        pace = self._speed_wpm / _PAUSE_WPM
+        return speak_parts(
+            text, lambda words: self._run(words, voice, language), SAMPLE_RATE_HZ, max_chars=_PART_CHARS, pace=pace
+        )
 
-    async def _run(self, text: str, voice: str | None, language: str | None) -> _Part:
+    async def _run(self, text: str, voice: str | None, language: str | None) -> Part:
         return await asyncio.get_running_loop().run_in_executor(self._worker, self._synthesize, text, voice, language)
 
-    def _synthesize(self, text: str, voice: str | None, language: str | None) -> _Part:
+    def _synthesize(self, text: str, voice: str | None, language: str | None) -> Part:
         self._known = self._known or library().voices()
         name = choose_voice(text, voice, language, self._default, self._known)
         speech = library().synthesize(_EMOJI.sub(" ", text), name, self._speed_wpm)
@@ -131,13 +93,7 @@ class Espeak:
             spoken = len(text[:char].rstrip(_OPENERS).rstrip())
             if _begins_word(text, char) and spoken > marks[-1].text_end:
                 marks.append(Mark(spoken, min(max(sample - lead, marks[-1].sample), pcm.size)))
-        return _Part(pcm, (*marks[1:], Mark(len(text), pcm.size)))
-
-    def _pause_samples(self, text: str) -> int:
-        """Silence due after `text`, were something to follow."""
-        last = text.rstrip(_CLOSERS)[-1:] or " "
-        pause_ms = _SENTENCE_PAUSE_MS if last in _SENTENCE_END else _CLAUSE_PAUSE_MS if last in _CLAUSE_END else 0
-        return ms_to_samples(pause_ms * _PAUSE_WPM / self._speed_wpm, SAMPLE_RATE_HZ)
+        return Part(pcm, (*marks[1:], Mark(len(text), pcm.size)))
 
 
 def choose_voice(text: str, voice: str | None, language: str | None, default: str, known: Collection[str]) -> str:
@@ -159,17 +115,6 @@ def choose_voice(text: str, voice: str | None, language: str | None, default: st
     return f"{base}+{variant}" if variant else base
 
 
-def split(text: str) -> Iterator[str]:
-    """Cut `text` into parts of at most 200 characters, best after a sentence, else a clause, else a word."""
-    while len(text) > _PART_CHARS:
-        ends = ([match.end() for match in cut.finditer(text, 0, _PART_CHARS)] for cut in _CUTS)
-        end = next((found[-1] for found in ends if found), _PART_CHARS)
-        yield text[:end]
-        text = text[end:]
-    if text:
-        yield text
-
-
 def _base(voice: str) -> str:
     name = voice.lower().partition("+")[0]
     return _VOICE_OF.get(name, name)
@@ -183,13 +128,3 @@ def _begins_word(text: str, char: int) -> bool:
 def _leading_silence(pcm: "np.ndarray[tuple[int], np.dtype[np.int16]]") -> int:
     """Samples to drop so that sound begins within 2 ms; espeak-ng gives up to 50 ms of silence before a plosive."""
     return max(int(np.argmax(np.abs(pcm) > _AUDIBLE)) - _LEAD_SAMPLES, 0)
-
-
-def _chunks(part: _Part, chars: int, samples: int) -> Iterator[SpeechChunk]:
-    """Cut a part into chunks of 250 ms; its marks move by the `chars` and `samples` before it."""
-    for start in range(0, max(part.pcm.size, 1), _CHUNK_SAMPLES):
-        end = min(start + _CHUNK_SAMPLES, part.pcm.size)
-        inside = (mark for mark in part.marks if start < mark.sample <= end or mark.sample == start == 0)
-        yield SpeechChunk(
-            part.pcm[start:end], tuple(Mark(chars + mark.text_end, samples + mark.sample) for mark in inside)
-        )

@@ -23,8 +23,12 @@ _CALLBACK_BUFFER_MS = 60
 _CHARS_UTF8 = 1
 _POSITION_CHARACTER = 1
 _RATE = 1
+_USUAL_WPM = 175
 _WORD_EVENT = 1
 _KEEP_GOING = 0
+_IPA, _TIES = 0x02, 0x80
+TIE = "^"
+"""Between the letters of one sound."""
 
 
 class _EventId(ctypes.Union):
@@ -80,6 +84,8 @@ class _Library:
             *(ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int),
             *(ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p),
         )
+        self._native.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        self._native.espeak_TextToPhonemes.argtypes = (ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int)
         self._data = Path(espeakng_loader.get_data_path())
         self.sample_rate_hz: int = self._native.espeak_Initialize(
             _SYNCHRONOUS, _CALLBACK_BUFFER_MS, str(self._data).encode(), 0
@@ -114,6 +120,19 @@ class _Library:
                 raise EngineFailed("espeak-ng failed to speak; the next sentence may work.")
             pcm = np.concatenate(self._pcm) if self._pcm else np.zeros(0, np.int16)
             return Speech(pcm, tuple(self._words))
+
+    def phonemes(self, text: str, voice: str) -> list[str]:
+        """The sounds of each clause of `text` in IPA, with stress and `TIE`s; punctuation is not among them."""
+        with self._lock:
+            self._become(voice, self._state[1] if self._state else _USUAL_WPM)
+            rest = ctypes.c_char_p(text.replace("\0", " ").encode(errors="replace"))
+            clauses = []
+            while rest.value:
+                found = self._native.espeak_TextToPhonemes(
+                    ctypes.byref(rest), _CHARS_UTF8, ord(TIE) << 8 | _TIES | _IPA
+                )
+                clauses.append(found.decode() if found else "")
+            return clauses
 
     def _has_dictionary(self, voice: str) -> bool:
         """Some voices are packaged without theirs; the library would complain on stderr and spell every word."""

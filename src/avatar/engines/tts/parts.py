@@ -1,0 +1,95 @@
+"""Text spoken part by part: for engines that speak a sentence or two at once and whole.
+
+Owns how a text is cut, the pauses between parts, the marks of the whole stream, and the cutting into chunks. So
+read-ahead is one part, sessions take turns part by part, and closing the generator stops within a part. Knows no
+engine.
+"""
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+
+from avatar.core.audio import Pcm, ms_to_samples, silence
+from avatar.engines.base import Mark, SpeechChunk
+
+CHUNK_MS = 250
+
+_HAN = "\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_SENTENCE_END = ".!?…。！？"
+_CLAUSE_END = ",;:—、，；："
+_CLOSERS = " \t\n\"'”’)]»」』）"
+_CUTS = (
+    re.compile(rf"[{_SENTENCE_END}\n](?=[\s{_HAN}])"),
+    re.compile(rf"[{_CLAUSE_END}](?=[\s{_HAN}])"),
+    re.compile(r"\s"),
+)
+
+# Pauses as espeak-ng itself makes them inside a text, at 175 words a minute.
+_SENTENCE_PAUSE_MS = 270
+_CLAUSE_PAUSE_MS = 130
+
+
+@dataclass(frozen=True)
+class Part:
+    """`pcm` of one part, and its marks counted from the part's own start; the last one covers all of it."""
+
+    pcm: Pcm
+    marks: tuple[Mark, ...]
+
+
+async def speak_parts(
+    text: AsyncIterator[str],
+    synthesize: Callable[[str], Awaitable[Part]],
+    rate_hz: int,
+    *,
+    max_chars: int,
+    pace: float = 1.0,
+) -> AsyncGenerator[SpeechChunk, None]:
+    """What `TextToSpeech.speak` owes, from `synthesize`, which is given parts of at most `max_chars` that hold a letter
+    or a digit. `pace`: pauses are so many times as short."""
+    chars = samples = pause = 0
+    try:
+        async for piece in text:
+            for words in split(piece, max_chars):
+                if any(char.isalnum() for char in words):
+                    part = await synthesize(words)
+                    if pause:
+                        yield SpeechChunk(silence(pause))
+                        samples += pause
+                    for chunk in _chunks(part, chars, samples, ms_to_samples(CHUNK_MS, rate_hz)):
+                        yield chunk
+                    samples += part.pcm.size
+                    pause = ms_to_samples(_pause_ms(words) / pace, rate_hz)
+                else:
+                    yield SpeechChunk(silence(0), (Mark(chars + len(words), samples),))
+                chars += len(words)
+    finally:
+        if isinstance(text, AsyncGenerator):
+            await text.aclose()
+
+
+def split(text: str, max_chars: int) -> Iterator[str]:
+    """Cut `text` into parts of at most `max_chars`, best after a sentence, else a clause, else a word."""
+    while len(text) > max_chars:
+        ends = ([match.end() for match in cut.finditer(text, 0, max_chars)] for cut in _CUTS)
+        end = next((found[-1] for found in ends if found), max_chars)
+        yield text[:end]
+        text = text[end:]
+    if text:
+        yield text
+
+
+def _pause_ms(text: str) -> float:
+    """Silence due after `text`, were something to follow."""
+    last = text.rstrip(_CLOSERS)[-1:] or " "
+    return _SENTENCE_PAUSE_MS if last in _SENTENCE_END else _CLAUSE_PAUSE_MS if last in _CLAUSE_END else 0
+
+
+def _chunks(part: Part, chars: int, samples: int, chunk_samples: int) -> Iterator[SpeechChunk]:
+    """Cut a part into chunks; its marks move by the `chars` and `samples` before it."""
+    for start in range(0, max(part.pcm.size, 1), chunk_samples):
+        end = min(start + chunk_samples, part.pcm.size)
+        inside = (mark for mark in part.marks if start < mark.sample <= end or mark.sample == start == 0)
+        yield SpeechChunk(
+            part.pcm[start:end], tuple(Mark(chars + mark.text_end, samples + mark.sample) for mark in inside)
+        )

@@ -148,8 +148,15 @@ class LlmSettings(Section):
 class TtsSettings(Section):
     """Text to speech."""
 
-    engine: str = Field("auto", description="`auto`, `kokoro`, `espeak-ng`, or a plug-in's name.")
+    engine: str = Field("auto", description="`auto`, `openai-speech`, `kokoro`, `espeak-ng`, or a plug-in's name.")
     voice: str = Field("", description="Default voice; empty: the engine's first.")
+    base_url: str = Field("", description="`openai-speech`: address of the server, e.g. `http://localhost:8091/v1`.")
+    model: str = Field("", description="`openai-speech`: the model's name; empty: the first it offers.")
+    api_key: str = Field("", repr=False, description="`openai-speech`: key, if the server wants one.")
+    sample_rate_hz: int = Field(24_000, ge=8_000, le=48_000, description="`openai-speech`: rate of the server's PCM.")
+    reference_audio: Literal["auto", "on", "off"] = Field(
+        "auto", description="`openai-speech`: whether the server clones voices from a recording sent along."
+    )
     speed_wpm: int = Field(175, ge=80, le=450, description="Words per minute; 175 is a voice's own pace.")
 
 

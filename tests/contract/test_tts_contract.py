@@ -17,8 +17,10 @@ from avatar.core.voices import Reference
 from avatar.engines.base import ClonesVoices, Mark, SpeechChunk, TextToSpeech
 from avatar.engines.tts.espeak import Espeak
 from avatar.engines.tts.kokoro import Kokoro
+from avatar.engines.tts.openai_speech import OpenAISpeech
 from tests import tiny_kokoro
 from tests.fakes.cloner import FakeCloner
+from tests.fakes.speech_server import SpeechServer
 from tests.fakes.tts import FakeTextToSpeech
 
 _AUDIBLE = 0.003
@@ -176,7 +178,7 @@ class ClonesVoicesContract(TextToSpeechContract):
     """What is owed besides by an engine that speaks like a recording."""
 
     reference = Reference(
-        np.sin(np.arange(96_000) / 20).astype(np.float32) / 3, 24_000, "Ever tried. Ever failed.", "en"
+        np.sin(np.arange(96_000, dtype=np.float32) / np.float32(20)), 24_000, "Ever tried. Ever failed.", "en"
     )
 
     async def test_it_says_that_it_clones(self, engine: TextToSpeech) -> None:
@@ -219,6 +221,17 @@ class TestFakeCloner(ClonesVoicesContract):
     @pytest.fixture
     def engine(self) -> FakeCloner:
         return FakeCloner()
+
+
+class TestOpenAISpeech(ClonesVoicesContract):
+    @pytest_asyncio.fixture
+    async def engine(self) -> AsyncIterator[OpenAISpeech]:
+        async with SpeechServer().running() as server:
+            engine = OpenAISpeech(server.base_url)
+            await engine.warm_up()
+            yield engine
+            await engine.aclose()
+            await engine.aclose()
 
 
 class TestFake(TextToSpeechContract):

@@ -4,11 +4,11 @@ Knows what each adapter's constructor takes; the adapters are imported inside th
 packages take a second to import and others are not installed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from avatar.engines.base import Engine
+from avatar.engines.base import Engine, Stage
 from avatar.engines.registry import EngineSpec, Facts, Wish
 
 Options = Mapping[str, Any]
@@ -82,6 +82,13 @@ def _espeak(weights: Path | None, options: Options) -> Engine:
     return Espeak(voice=options["voice"], speed_wpm=options["speed_wpm"])
 
 
+def _openai_speech(weights: Path | None, options: Options) -> Engine:
+    from avatar.engines.tts.openai_speech import OpenAISpeech
+
+    wanted = ("base_url", "model", "voice", "api_key", "sample_rate_hz", "reference_audio")
+    return OpenAISpeech(**{name: options[name] for name in wanted})
+
+
 def _kokoro(weights: Path | None, options: Options) -> Engine:
     from avatar.engines.tts.kokoro import Kokoro
 
@@ -89,8 +96,8 @@ def _kokoro(weights: Path | None, options: Options) -> Engine:
     return Kokoro(weights, voice=options["voice"], speed=options["speed_wpm"] / USUAL_WPM)
 
 
-def _needs_address(facts: Facts, wish: Wish) -> str | None:
-    return None if wish.options.get("base_url") else "`llm.base_url` is not set"
+def _needs_address(stage: Stage) -> Callable[[Facts, Wish], str | None]:
+    return lambda facts, wish: None if wish.options.get("base_url") else f"`{stage}.base_url` is not set"
 
 
 def _needs_gpu(facts: Facts, wish: Wish) -> str | None:
@@ -140,7 +147,7 @@ BUILTIN: tuple[EngineSpec, ...] = (
         takes="folder",
         praise="the fastest on a CPU; English",
     ),
-    EngineSpec("llm", "openai", _openai, ("openai",), praise="`llm.base_url` is set", why_not=_needs_address),
+    EngineSpec("llm", "openai", _openai, ("openai",), praise="`llm.base_url` is set", why_not=_needs_address("llm")),
     EngineSpec(
         "llm",
         "vllm",
@@ -160,6 +167,14 @@ BUILTIN: tuple[EngineSpec, ...] = (
         takes="file",
         begin_with="smollm2-135m-instruct",
         praise="in this process, on any machine",
+    ),
+    EngineSpec(
+        "tts",
+        "openai-speech",
+        _openai_speech,
+        ("openai",),
+        praise="`tts.base_url` is set",
+        why_not=_needs_address("tts"),
     ),
     EngineSpec(
         "tts",

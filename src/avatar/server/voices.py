@@ -335,7 +335,7 @@ async def _like(
     library: VoiceLibrary, tts: TextToSpeech, data: bytes, said: str | None, text: str, language: str | None
 ) -> Speech:
     studied = await library.enrolment.study(data, lambda step: None)
-    if not isinstance(tts, ClonesVoices):
+    if not (isinstance(tts, ClonesVoices) and tts.capabilities.clones):
         notice = f"{tts.name} clones no voices. The default voice speaks instead."
         return await say(tts, text, Choice(None, notice=notice), language, SAY_TIMEOUT_S)
     voice = f"voice_{secrets.token_urlsafe(16)}"

@@ -1,6 +1,6 @@
 """Any server that speaks OpenAI's chat completions as a `LanguageModel`: `vllm serve`, SGLang, Ollama, llama-server.
 
-Owns the connection, and what its failures mean. A request is tried twice while nothing has been produced, so that a
+A request is tried twice while nothing has been produced, so that a
 connection the server had closed meanwhile goes unnoticed; what has begun is never begun again. Closing the generator
 closes the connection, which is how such servers are told to stop. Knows no settings.
 """
@@ -13,17 +13,14 @@ from urllib.parse import urlsplit
 import openai
 from openai.types.chat import ChatCompletionChunk
 
-from avatar.core.errors import EngineError, EngineFailed, EngineLost, EngineTimeout, Overloaded
+from avatar.core.errors import EngineError, EngineFailed
 from avatar.engines.base import Capabilities, Delta, Message, Sampling, Tool
 from avatar.engines.llm import wire
 from avatar.engines.llm.tokens import estimate_tokens
+from avatar.engines.openai_server import NONSENSE, Failures, connect, is_silence
 
 _log = logging.getLogger(__name__)
 
-_CONNECT_TIMEOUT_S = 5.0
-_BUSY = (429, 502, 503, 504, 529)
-_NONSENSE = (ValueError, TypeError, AttributeError)  # what the SDK raises on what is not JSON, or not what it expects
-_ADDRESS = "correct llm.base_url (it often ends in /v1)"
 _TOKENS_PER_DENSE_CHAR = 1.5  # current multilingual vocabularies need 0.6 to 1.3 for a Chinese character
 
 
@@ -46,15 +43,8 @@ class OpenAICompatible:
         self._base_url = base_url
         self._model = model
         self._context_tokens = context_tokens
-        self._read_timeout_s = read_timeout_s
-        timeout = openai.Timeout(read_timeout_s, connect=_CONNECT_TIMEOUT_S)
-        self._client = openai.AsyncOpenAI(
-            base_url=base_url,
-            api_key=api_key or "none",  # the SDK insists on one
-            timeout=timeout,
-            max_retries=0,
-            http_client=openai.DefaultAioHttpClient(timeout=timeout),
-        )
+        self._failures = Failures(base_url, read_timeout_s, "language model", "llm", "chat completions", "answer")
+        self._client = connect(base_url, api_key, read_timeout_s)
 
     @property
     def name(self) -> str:
@@ -75,8 +65,8 @@ class OpenAICompatible:
             await self._find_model()
         except openai.APIError as error:
             raise EngineFailed(str(self._meaning(error, given=False))) from error
-        except _NONSENSE:
-            raise EngineFailed(f"What the server at {self._base_url} sent is no answer: {_ADDRESS}.") from None
+        except NONSENSE:
+            raise self._failures.nonsense() from None
 
     async def aclose(self) -> None:
         await self._client.close()
@@ -94,11 +84,11 @@ class OpenAICompatible:
                         return
         except openai.APIError as error:
             raise self._meaning(error, reader.given) from error
-        except _NONSENSE:
+        except NONSENSE:
             _log.warning("The server at %s sent what is not a chat completion.", self._base_url)
         if reader.given:
-            raise EngineLost("The language model server broke off in the middle of its answer; ask again.")
-        raise EngineFailed(f"What the server at {self._base_url} sent is no answer: {_ADDRESS}.")
+            raise self._failures.lost()
+        raise self._failures.nonsense()
 
     async def _find_model(self) -> None:
         try:
@@ -120,7 +110,7 @@ class OpenAICompatible:
         try:
             return await self._post(body)
         except openai.APIConnectionError as error:
-            if _is_silence(error):
+            if is_silence(error):
                 raise
             return await self._post(body)
 
@@ -132,34 +122,12 @@ class OpenAICompatible:
 
     def _meaning(self, error: openai.APIError, given: bool) -> EngineError:
         if given:
-            return EngineLost("The language model server went away in the middle of its answer; ask again.")
+            return self._failures.lost()
         if isinstance(error, openai.APIStatusError):
-            return self._meaning_of_status(error)
-        if not isinstance(error, openai.APIConnectionError):
-            return EngineFailed("The language model server reported an error of its own: see its log.")
-        if _is_silence(error):
-            silence = f"gave nothing for {self._read_timeout_s:g} s"
-            return EngineTimeout(f"The server at {self._base_url} {silence}: it may be loading or busy.")
-        return Overloaded(f"No language model server answers at {self._base_url}: start it, or correct llm.base_url.")
-
-    def _meaning_of_status(self, error: openai.APIStatusError) -> EngineError:
-        status = error.status_code
-        if status in (401, 403):
-            return EngineFailed(f"The server at {self._base_url} refused the key: correct llm.api_key.")
-        if status == 404:
-            return EngineFailed(
-                f"The server at {self._base_url} knows no chat completions with the model {self._model!r}: "
-                f"{_ADDRESS} or llm.model."
-            )
-        if status in _BUSY:
-            return Overloaded(f"The language model server is busy (HTTP {status}): try again in a moment.")
-        if status in (400, 413, 422) and "context" in error.message.lower():
-            return EngineFailed(
-                "The conversation does not fit into the model's context: start a new one, or lower llm.context_tokens."
-            )
-        return EngineFailed(f"The language model server refused the request with HTTP {status}: see its log.")
-
-
-def _is_silence(error: openai.APIConnectionError) -> bool:
-    """A read timed out. The SDK's aiohttp transport reports refused and lost connections as timeouts as well."""
-    return isinstance(error, openai.APITimeoutError) and type(error.__cause__).__name__ == "ReadTimeout"
+            too_long = error.status_code in (400, 413, 422) and "context" in error.message.lower()
+            if too_long:
+                return EngineFailed(
+                    "The conversation does not fit into the model's context: start a new one, or lower "
+                    "llm.context_tokens."
+                )
+        return self._failures.meaning(error, self._model)

@@ -21,7 +21,7 @@ from avatar.engines.base import Capabilities, Mark, SpeechChunk
 from avatar.engines.onnx import open_session
 from avatar.engines.tts.kokoro_mandarin import HAN
 from avatar.engines.tts.kokoro_sounds import MANDARIN, to_sounds
-from avatar.engines.tts.parts import Part, speak_parts
+from avatar.engines.tts.parts import Part, letters, speak_parts, word_ends
 from avatar.engines.worker import ModelThreads
 
 SAMPLE_RATE_HZ = 24_000
@@ -153,12 +153,7 @@ def _trim(pcm: Pcm) -> Pcm:
 
 
 def _estimated_marks(text: str, samples: int) -> tuple[Mark, ...]:
-    """The end of each word, as if every letter took the same time; Han characters are words and take three."""
-    weights = [3 if HAN.match(char) else 1 if char.isalnum() else 0 for char in text]
-    reached = np.cumsum(weights) / max(sum(weights), 1)
-    ends = [
-        at + 1
-        for at, char in enumerate(text[:-1])
-        if not char.isspace() and (text[at + 1].isspace() or HAN.match(char) or HAN.match(text[at + 1]))
-    ]
-    return (*(Mark(end, int(reached[end - 1] * samples)) for end in ends), Mark(len(text), samples))
+    """The end of each word, as if every letter took the same time."""
+    spoken = letters(text)
+    share = samples / max(int(spoken[-1]), 1)
+    return (*(Mark(end, int(spoken[end - 1] * share)) for end in word_ends(text)), Mark(len(text), samples))

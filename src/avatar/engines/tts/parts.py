@@ -9,6 +9,8 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from avatar.core.audio import Pcm, ms_to_samples, silence
 from avatar.engines.base import Mark, SpeechChunk
 
@@ -23,6 +25,9 @@ _CUTS = (
     re.compile(rf"[{_CLAUSE_END}](?=[\s{_HAN}])"),
     re.compile(r"\s"),
 )
+
+_IS_HAN = re.compile(f"[{_HAN}]")
+_LETTERS_PER_S = 14.0  # of English read at 175 words a minute
 
 # Pauses as espeak-ng itself makes them inside a text, at 175 words a minute.
 _SENTENCE_PAUSE_MS = 270
@@ -93,3 +98,47 @@ def _chunks(part: Part, chars: int, samples: int, chunk_samples: int) -> Iterato
         yield SpeechChunk(
             part.pcm[start:end], tuple(Mark(chars + mark.text_end, samples + mark.sample) for mark in inside)
         )
+
+
+def word_ends(text: str) -> list[int]:
+    """Where each word of `text` ends but the last; Han characters are words."""
+    return [
+        at + 1
+        for at, char in enumerate(text[:-1])
+        if not char.isspace() and (text[at + 1].isspace() or _IS_HAN.match(char) or _IS_HAN.match(text[at + 1]))
+    ]
+
+
+def letters(text: str) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    """Letters spoken once each character of `text` has been; Han characters take as long as three."""
+    return np.cumsum([3 if _IS_HAN.match(char) else 1 if char.isalnum() else 0 for char in text])
+
+
+class Marker:
+    """The marks of a stream of which nobody tells word times: an estimate until a piece has ended, then the truth."""
+
+    def __init__(self, rate_hz: int) -> None:
+        self._per_letter = rate_hz / _LETTERS_PER_S
+        self._chars = self._samples = self._began = 0
+        self._piece = ""
+        self._due: list[Mark] = []
+
+    def begin(self, piece: str) -> None:
+        """`piece` is spoken next."""
+        self._piece, self._began = piece, self._samples
+        spoken = letters(piece)
+        self._due = [
+            Mark(self._chars + end, self._began + int(spoken[end - 1] * self._per_letter)) for end in word_ends(piece)
+        ]
+
+    def chunk(self, pcm: Pcm) -> SpeechChunk:
+        """The next of its audio, with the marks that fall in it."""
+        self._samples += pcm.size
+        reached = [mark for mark in self._due if mark.sample <= self._samples]
+        self._due = self._due[len(reached) :]
+        return SpeechChunk(pcm, tuple(reached))
+
+    def end(self) -> SpeechChunk:
+        """The piece has been spoken: a mark for all of it."""
+        self._chars += len(self._piece)
+        return SpeechChunk(silence(0), (Mark(self._chars, self._samples),))

@@ -212,7 +212,7 @@ def assemble(service: Service) -> FastAPI:
     app.include_router(
         engines.router(service.lineup, partial(choosing.options, settings), partial(choosing.pick, settings))
     )
-    app.include_router(voices.router(service.library, lambda: service.house().engines.tts))
+    app.include_router(voices.router(service.library, lambda: service.house().speaker()))
     app.include_router(events.router(service.feed, server.send_timeout_s, server.allowed_origins))
     pages.mount(app)
     return app

@@ -4,6 +4,8 @@ What all sessions share lives here: engines, policy, decoder, store. Knows no wi
 """
 
 import hmac
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +19,7 @@ from avatar.core.audio import INPUT_RATE_HZ
 from avatar.core.errors import BadMessage, NotFound, Problem
 from avatar.core.events import ErrorOccurred
 from avatar.core.turns import Eagerness
+from avatar.engines.base import TextToSpeech
 from avatar.store.records import is_id, new_id
 from avatar.voices.library import VoiceLibrary
 
@@ -140,6 +143,15 @@ class House:
         if choice.notice:  # no `await` follows, so `session.ready` goes out before it
             outbox.put(ErrorOccurred(Problem(VOICE_FALLBACK, choice.notice, 200, fatal=False)))
         return Opened(session, options, log.conversation_id, self.tokens.issue(log.conversation_id))
+
+    @contextmanager
+    def speaker(self) -> Iterator[TextToSpeech]:
+        """The speech engine that serves now, kept until the end whatever is loaded meanwhile. Raises `Overloaded`."""
+        hold = self.lineup.hold()
+        try:
+            yield hold.engines.tts
+        finally:
+            hold.release()
 
     def check_voice(self, voice: str | None) -> str | None:
         """What to give the speech engine as its voice for `voice`. Raises `NotFound`, `VoiceNotReady`."""

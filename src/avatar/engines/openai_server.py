@@ -1,6 +1,6 @@
 """What all adapters of OpenAI-compatible servers share: the connection, and what its failures mean. Knows no stage."""
 
-import importlib
+import sys
 from dataclasses import dataclass
 
 import openai
@@ -10,9 +10,8 @@ from avatar.core.errors import EngineError, EngineFailed, EngineLost, EngineTime
 NONSENSE = (ValueError, TypeError, AttributeError)
 """What the SDK raises on what is not JSON, or not what it expects."""
 
-HTTP_ERRORS: tuple[type[Exception], ...] = (
-    importlib.import_module(openai.Timeout.__module__.partition(".")[0]).HTTPError,
-)
+_HTTP_LIBRARY = next(kind.__module__ for kind in openai.DefaultAsyncHttpxClient.__mro__ if "httpx" in kind.__module__)
+HTTP_ERRORS: tuple[type[Exception], ...] = (sys.modules[_HTTP_LIBRARY.partition(".")[0]].HTTPError,)
 """What the SDK lets through while a raw body is read: its HTTP library's own (httpx, or httpx2 from version 3 on)."""
 
 _CONNECT_TIMEOUT_S = 5.0

@@ -8,6 +8,7 @@ import io
 import json
 import secrets
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
@@ -153,23 +154,25 @@ class SpeakerList(BaseModel):
 
 
 LibraryNow = Callable[[], VoiceLibrary]
-TtsNow = Callable[[], TextToSpeech]
+Speaker = Callable[[], AbstractContextManager[TextToSpeech]]
 
 
-def router(library: LibraryNow, tts: TtsNow) -> APIRouter:
-    """The routes. Both arguments are asked at each request, and raise while the server starts."""
+def router(library: LibraryNow, speaker: Speaker) -> APIRouter:
+    """The routes. Both arguments are asked at each request, and raise while the server starts; the speech engine is
+    kept as long as the context that `speaker` gives."""
     routes = APIRouter(tags=["voices"], responses=problems.RESPONSES)
     for path in ("/api/voice-profile", "/api/voice-profiles", "/api/tts/qwen3/voices/upload"):
         routes.add_api_route(path, _upload(library), methods=["POST"], response_model=VoiceOut, status_code=202)
     for prefix in ("/api/voice-profiles", "/api/tts/qwen3/voices"):
-        routes.include_router(_profiles(library, tts), prefix=prefix)
-    routes.include_router(_once(library, tts), prefix="/api/v1")
+        routes.include_router(_profiles(library, speaker), prefix=prefix)
+    routes.include_router(_once(library, speaker), prefix="/api/v1")
 
     @routes.get("/v1/voices")
     async def speakers() -> SpeakerList:
         enrolled = [profile for profile in library().all() if profile.status == "ready"]
         default = library().default
-        own = [voice for voice in tts().voices if not voice.startswith("voice_")]
+        with speaker() as tts:
+            own = [voice for voice in tts.voices if not voice.startswith("voice_")]
         return SpeakerList(
             data=[
                 SpeakerOut(id=p.id, name=p.name, kind="enrolled", language=p.language, is_default=p.is_default)
@@ -210,7 +213,7 @@ def _upload(library: LibraryNow) -> Callable[..., Any]:
     return upload
 
 
-def _profiles(library: LibraryNow, tts: TtsNow) -> APIRouter:
+def _profiles(library: LibraryNow, speaker: Speaker) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("", response_model=VoiceList)
@@ -244,8 +247,9 @@ def _profiles(library: LibraryNow, tts: TtsNow) -> APIRouter:
         """Speak in the voice: a WAV file."""
         profile = library().ready(voice_id)
         text = wanted.text or (profile.reference_text or "")[:MAX_TEXT_CHARS] or profile.name
-        choice = choose(voice_id, library(), tts())
-        return _wav(await say(tts(), text, choice, None if wanted.text else profile.language, SAY_TIMEOUT_S))
+        with speaker() as tts:
+            choice = choose(voice_id, library(), tts)
+            return _wav(await say(tts, text, choice, None if wanted.text else profile.language, SAY_TIMEOUT_S))
 
     @routes.post("/{voice_id}/clone", response_model=EnrolmentOut, status_code=202)
     async def clone(voice_id: Id) -> object:
@@ -266,7 +270,7 @@ def _profiles(library: LibraryNow, tts: TtsNow) -> APIRouter:
     return routes
 
 
-def _once(library: LibraryNow, tts: TtsNow) -> APIRouter:
+def _once(library: LibraryNow, speaker: Speaker) -> APIRouter:
     """What needs no profile: a recording comes with the request and is not kept."""
     routes = APIRouter()
 
@@ -285,22 +289,25 @@ def _once(library: LibraryNow, tts: TtsNow) -> APIRouter:
     ) -> Response:
         """Speak `text` like the recording: a WAV file."""
         data = await (await _recording(audio)).read()
-        return _wav(await _like(library(), tts(), data, reference_text, text, language))
+        with speaker() as tts:
+            return _wav(await _like(library(), tts, data, reference_text, text, language))
 
     @routes.post("/synthesize-with-embedding", response_class=Response)
     async def from_embedding(embedding: Annotated[str, Form()], text: Annotated[Spoken, Form()]) -> Response:
         """Refused, with what to do instead, by engines that cannot speak from a GE2E embedding: all there are here."""
         _check_embedding(embedding)
-        raise Unsupported(
-            f"The speech engine {tts().name} cannot speak from a GE2E embedding. Send the recording to "
-            "/api/v1/clone-voice, or enrol it and speak with its voice."
-        )
+        with speaker() as tts:
+            raise Unsupported(
+                f"The speech engine {tts.name} cannot speak from a GE2E embedding. Send the recording to "
+                "/api/v1/clone-voice, or enrol it and speak with its voice."
+            )
 
     @routes.post("/batch-synthesize")
     async def batch(wanted: Batch) -> BatchOut:
         """Speak several texts, one after the other; one that fails does not end the others."""
-        choice = choose(wanted.voice, library(), tts())
-        items = [await _item(tts(), index, text, choice, wanted.language) for index, text in enumerate(wanted.texts)]
+        with speaker() as tts:
+            choice = choose(wanted.voice, library(), tts)
+            items = [await _item(tts, index, text, choice, wanted.language) for index, text in enumerate(wanted.texts)]
         return BatchOut(items=items, notice=choice.notice)
 
     return routes

@@ -9,7 +9,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -47,6 +47,8 @@ from avatar.core.unfinished import sounds_unfinished
 from avatar.engines.base import EndOfTurn, VoiceActivity
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 PREROLL_MS = 300
 """Audio kept from before the first voiced frame: voice activity notices soft consonants late."""
@@ -283,14 +285,10 @@ class Ears:
 
     async def _end_verdict(self) -> EndVerdict:
         assert self.utterance is not None
-        try:
-            asked = self._end_of_turn.probability(self.utterance.pcm)
-            probability = await within(VERDICT_TIMEOUT_S, asked, "end-of-turn detection")
-        except AvatarError as error:  # the ceiling ends the turn instead
-            logger.warning("end-of-turn detection gave no answer in time (%s)", type(error).__name__)
-            return EndVerdict(None)
-        words = await self._words_by(self.utterance.last_words())
-        return EndVerdict(probability, sounds_unfinished(words or ""))
+        sound = self._in_time(self._end_of_turn.probability(self.utterance.pcm), "end-of-turn detection")
+        words = self._in_time(self.utterance.last_words(), "speech recognition")
+        probability, said = await asyncio.gather(sound, words)
+        return EndVerdict(probability, sounds_unfinished(said or ""))
 
     async def _overlap_verdict(self, *, over: bool) -> OverlapVerdict:
         assert self.utterance is not None
@@ -302,13 +300,13 @@ class Ears:
             return (await utterance.listen()).text
 
         utterance = self.utterance
-        words = await self._words_by(listen())
+        words = await self._in_time(listen(), "speech recognition")
         return OverlapVerdict(OverlapSound.UNKNOWN if words is None else self._overlap.judge(words, over=over))
 
-    async def _words_by(self, words: Awaitable[str]) -> str | None:
-        """None: they did not come in time."""
+    async def _in_time(self, answer: Awaitable[T], what: str) -> T | None:
+        """None when it comes too late, or not at all: the machine goes by what it knows."""
         try:
-            return await within(VERDICT_TIMEOUT_S, words, "speech recognition")
+            return await within(VERDICT_TIMEOUT_S, answer, what)
         except AvatarError as error:
-            logger.warning("the words did not come in time (%s)", type(error).__name__)
+            logger.warning("%s gave no answer in time (%s)", what, type(error).__name__)
             return None

@@ -45,6 +45,7 @@ class Utterance:
         self._room = silence(FIRST_ROOM_SAMPLES)
         self._samples = 0
         self._listening = 0
+        self._asked = False
         self._words = ""
         self._heard = asyncio.Event()
         self._heard.set()
@@ -66,6 +67,7 @@ class Utterance:
     async def listen(self) -> Said:
         """What was said so far. May be asked again when there is more."""
         pcm = self.pcm
+        self._asked = True
         self._listening += 1
         self._heard.clear()
         try:
@@ -78,13 +80,15 @@ class Utterance:
         return Said(self._words, transcript.language, pcm)
 
     async def last_words(self) -> str:
-        """What `listen` found, or is about to find, since `goes_on`; empty if it was not asked."""
+        """What `listen` found, or is about to find, since `goes_on`."""
+        if not self._asked:
+            return (await self.listen()).text
         await self._heard.wait()
         return self._words
 
     def goes_on(self) -> None:
         """Speech went on after a pause: what was found is not its end."""
-        self._words = ""
+        self._asked = False
 
     def draft(self) -> None:
         """Find out what was said so far, if that is new and nobody waits for the transcriber."""

@@ -16,7 +16,7 @@ _OPEN_ENDS = tuple(
 _DIGIT = r"(?:zero|one|two|three|four|five|six|seven|eight|nine|oh|double|\d+|[b-hj-z])"
 # Digits and spelled letters come in groups, and nothing in a group says that it is the last.
 _IN_GROUPS = re.compile(
-    rf"\b{_DIGIT}[ ,-]+{_DIGIT}$|\b(?:number|code|pin|dial|spelled)\b.*\b{_DIGIT}$|[零一二三四五六七八九幺]{{2}}$"
+    rf"\b{_DIGIT}[ ,.!-]+{_DIGIT}$|\b(?:number|code|pin|dial|spelled)\b.*\b{_DIGIT}$|[零一二三四五六七八九幺]{{2}}$"
 )
 _LAST_WORD = re.compile(r"[a-z']+$")
 

@@ -143,6 +143,7 @@ def serve(folder: Path) -> None:
     import logging
 
     import uvicorn
+    from tests.integration.serving import picks_of
 
     from avatar.app import Service, assemble
     from avatar.cli.serving import uvicorn_config
@@ -154,7 +155,7 @@ def serve(folder: Path) -> None:
     engines = Engines(FreeVoiceActivity(), FreeEndOfTurn(), FakeSpeechToText(), model, FreeTextToSpeech(REPLY_RATE_HZ))
     listening = socket.create_server(("127.0.0.1", 0))
     print(listening.getsockname()[1], flush=True)
-    uvicorn.Server(uvicorn_config(assemble(Service(settings, engines)), settings)).run([listening])
+    uvicorn.Server(uvicorn_config(assemble(Service(settings, picks_of(engines))), settings)).run([listening])
 
 
 @contextmanager
@@ -211,7 +212,7 @@ class Heard:
     begins_s: list[float] = field(default_factory=list)
     length_s: float = 0.0
     ended_s: float = float("inf")
-    """When the caller had spoken over it for long enough to stop it."""
+    """When the caller began to speak over it: what is right from then on is not for this file to say."""
 
     def add(self, size_bytes: int, at_s: float) -> None:
         self.arrived_s.append(at_s)
@@ -234,9 +235,8 @@ class Heard:
 class Session:
     """One caller: its microphone, its socket, and what it heard."""
 
-    def __init__(self, port: int, number: int, silence_ms: float, barge_in_ms: float) -> None:
+    def __init__(self, port: int, number: int, silence_ms: float) -> None:
         self._ends = -int(-silence_ms // (1000 * MIC_FRAME_S))
-        self._cuts = -int(-barge_in_ms // (1000 * MIC_FRAME_S))
         self._microphone = self._speak(random.Random(number))
         self._rest = b""
         self._turn_id = ""
@@ -263,7 +263,7 @@ class Session:
         self.socket.setblocking(False)
 
     def _speak(self, chance: random.Random) -> Iterator[bytes]:
-        """Microphone frames for ever; notes when a question is over and when it has cut a reply short."""
+        """Microphone frames for ever; notes when a question is over and when the next begins."""
         first = (GRID * chance.randint(0, 18), GRID * chance.randint(3, LISTEN[1] // GRID))
         for listen in itertools.chain(first, iter(lambda: GRID * chance.randint(*(end // GRID for end in LISTEN)), 0)):
             for frame in range(listen):
@@ -272,7 +272,7 @@ class Session:
                     self.replies.append(self.current)
                 yield QUIET
             for frame in range(QUESTION):
-                if self.current is not None and frame == self._cuts - 1:
+                if self.current is not None and frame == 0:
                     self.current.ended_s, self.current = time.monotonic(), None
                 yield SPEECH
             self._asked = True
@@ -389,8 +389,7 @@ class Usage:
 
 def call(port: int, pid: int, settings: Settings, sessions: int, seconds: float) -> Step:
     """`sessions` callers for `seconds`, after a ramp."""
-    turns = settings.turn_taking
-    callers = [Session(port, number, turns.silence_ms, turns.barge_in_ms) for number in range(sessions)]
+    callers = [Session(port, number, settings.turn_taking.silence_ms) for number in range(sessions)]
     try:
         return _talk(callers, pid, settings.conversation.playout_lead_ms / 1000, seconds)
     finally:

@@ -126,6 +126,11 @@ class Ears:
         """Whether nothing was heard yet."""
         return self._last_audio_s == -math.inf
 
+    @property
+    def waits(self) -> bool:
+        """Whether frames are held until a verdict comes."""
+        return self._asking
+
     def hear(self, pcm16: bytes) -> None:
         """Take the next audio (little-endian int16, mono, at this microphone's rate).
 

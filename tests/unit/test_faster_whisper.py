@@ -9,6 +9,7 @@ import pytest
 
 from avatar.core.audio import Pcm
 from avatar.core.errors import EngineFailed
+from avatar.engines.base import SpeechTranslation
 from avatar.engines.stt.faster_whisper import FasterWhisper
 from tests.tiny_whisper import make_tiny_whisper
 
@@ -69,3 +70,17 @@ async def test_text_has_a_bound(whisper: FasterWhisper, noise: Pcm) -> None:
 def test_english_only_models_say_so() -> None:
     assert FasterWhisper(Path("faster-whisper-tiny.en")).capabilities.languages == {"en"}
     assert FasterWhisper(Path("faster-whisper-tiny")).capabilities.languages == frozenset()
+
+
+async def test_it_translates_where_the_model_was_taught_to(whisper: FasterWhisper, noise: Pcm) -> None:
+    assert isinstance(whisper, SpeechTranslation)
+    texts = []
+    for stream in (whisper.open("zh"), whisper.open_translation("zh"), whisper.open_translation("zh")):
+        stream.accept(noise)
+        transcript = await stream.finish()
+        texts.append(transcript.text)
+        assert transcript.language == "zh"
+        await stream.aclose()
+    assert texts[0] != texts[1] == texts[2]
+    for name, translates in (("tiny", True), ("tiny.en", False), ("large-v3-turbo", False)):
+        assert FasterWhisper(Path(f"faster-whisper-{name}")).capabilities.translates is translates

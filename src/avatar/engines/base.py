@@ -34,6 +34,8 @@ class Capabilities:
     """STT: partial results while audio arrives. TTS: audio before the text is complete."""
     clones: bool = False
     """TTS: speaks in an enrolled voice."""
+    translates: bool = False
+    """STT: is a `SpeechTranslation` as well."""
     concurrent: int = 1
     """Streams that really make progress at the same time; more are queued."""
 
@@ -142,6 +144,15 @@ class SpeechToText(Engine, Protocol):
 
     def open(self, language: str | None = None) -> TranscriptStream:
         """Start an utterance. `language` (ISO 639-1) is a hint; None lets the engine detect it."""
+        ...
+
+
+@runtime_checkable
+class SpeechTranslation(Protocol):
+    """What a speech-to-text engine also has if it can write down in English what is said in another language."""
+
+    def open_translation(self, language: str | None = None) -> TranscriptStream:
+        """As `SpeechToText.open`; `language` is what is spoken. The transcript's own language is that as well."""
         ...
 
 

@@ -5,9 +5,10 @@ takes a fifth of a second. Weights come from a folder, never from the network.
 """
 
 import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from avatar.core.audio import INPUT_RATE_HZ, Pcm, silence
 from avatar.core.errors import EngineFailed
@@ -16,7 +17,12 @@ from avatar.engines.stt.loops import without_loop
 from avatar.engines.stt.utterance import Recognizer, Stopped, Utterance
 from avatar.engines.worker import ModelThreads
 
+T = TypeVar("T")
+
 Device = Literal["auto", "cpu", "cuda"]
+
+_ONLY_TRANSCRIBE = (".en", "turbo", "distil")
+"""In the names of models that were never taught to translate."""
 
 _COMPUTE_TYPES = {"cpu": ("int8", "float32"), "cuda": ("float16", "int8", "float32")}
 """The first that the hardware does well is taken."""
@@ -41,10 +47,11 @@ class FasterWhisper:
         self.capabilities = Capabilities(
             languages=frozenset({"en"}) if weights.name.endswith(".en") else frozenset(),
             streams=True,
+            translates=not any(word in weights.name for word in _ONLY_TRANSCRIBE),
             concurrent=concurrent,
         )
         load = partial(_Model, weights, device, threads, concurrent)
-        self._threads: ModelThreads[Recognizer] = ModelThreads(self.name, load, concurrent)
+        self._threads: ModelThreads[_Model] = ModelThreads(self.name, load, concurrent)
 
     async def warm_up(self) -> None:
         await self._threads.warm_up()
@@ -55,6 +62,33 @@ class FasterWhisper:
     def open(self, language: str | None = None) -> Utterance:
         """As `SpeechToText.open`; a language the model does not know is detected instead."""
         return Utterance(self._threads, language)
+
+    def open_translation(self, language: str | None = None) -> Utterance:
+        """As `SpeechTranslation.open_translation`."""
+        return Utterance(_Translating(self._threads), language, written_in="en")
+
+
+class _Translating:
+    """Fills `RecognizerThreads`: the same model, writing English."""
+
+    def __init__(self, threads: "ModelThreads[_Model]") -> None:
+        self._threads = threads
+
+    async def run(self, work: Callable[[Recognizer], T]) -> T:
+        return await self._threads.run(lambda model: work(model.translation))
+
+
+class _Translation:
+    """Fills `Recognizer`."""
+
+    longest_samples = _LONGEST_SAMPLES
+    drafts = True
+
+    def __init__(self, model: "_Model") -> None:
+        self._model = model
+
+    def recognize(self, pcm: Pcm, language: str | None, *, thorough: bool, stop: threading.Event) -> Transcript:
+        return self._model.recognize(pcm, language, thorough=thorough, stop=stop, task="translate")
 
 
 class _Model:
@@ -84,15 +118,25 @@ class _Model:
             local_files_only=True,
         )
         self._languages = frozenset(self._whisper.supported_languages)
+        self.translation = _Translation(self)
         self.recognize(silence(INPUT_RATE_HZ), None, thorough=True, stop=threading.Event())
 
-    def recognize(self, pcm: Pcm, language: str | None, *, thorough: bool, stop: threading.Event) -> Transcript:
+    def recognize(
+        self,
+        pcm: Pcm,
+        language: str | None,
+        *,
+        thorough: bool,
+        stop: threading.Event,
+        task: Literal["transcribe", "translate"] = "transcribe",
+    ) -> Transcript:
         """As `Recognizer.recognize`: stops before each segment; one that is being decoded is bounded by its tokens."""
         if stop.is_set():
             raise Stopped("The transcription was stopped.")
         segments, info = self._whisper.transcribe(
             pcm,
             language=language if language in self._languages else None,
+            task=task,
             beam_size=_BEAMS if thorough else 1,
             temperature=0.0,  # the library's retries at higher temperatures would take many times as long
             condition_on_previous_text=False,

@@ -5,18 +5,19 @@ that it has `recognize`.
 """
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from avatar.core.audio import Pcm
 from avatar.core.errors import EngineFailed
+from avatar.core.languages import space_in
 from avatar.engines.base import Transcript
 from avatar.engines.stt.cutting import cut_at_quiet, is_silent
-from avatar.engines.worker import ModelThreads
 
-_WRITTEN_WITHOUT_SPACES = frozenset({"zh", "ja", "th", "lo", "my", "km", "bo"})
+T = TypeVar("T")
 
 
 class Stopped(EngineFailed):
@@ -36,6 +37,12 @@ class Recognizer(Protocol):
         ...
 
 
+class RecognizerThreads(Protocol):
+    """Where a loaded model is used: `ModelThreads`, or something before it."""
+
+    async def run(self, work: Callable[[Recognizer], T]) -> T: ...
+
+
 @dataclass(frozen=True)
 class _Result:
     """What is known of the first `samples`, and with what effort."""
@@ -49,12 +56,14 @@ class Utterance:
     """Fills `TranscriptStream`.
 
     Nothing is transcribed twice: not audio whose result is known, and, past `longest_samples`, not what lies before the
-    last cut. `finish` stops a running `partial`, which then gives the best guess it had.
+    last cut. `finish` stops a running `partial`, which then gives the best guess it had. `written_in`: the language of
+    the text, if it is not the one that is spoken.
     """
 
-    def __init__(self, threads: ModelThreads[Recognizer], language: str | None) -> None:
+    def __init__(self, threads: RecognizerThreads, language: str | None, written_in: str | None = None) -> None:
         self._threads = threads
         self._language = language
+        self._written_in = written_in
         self._accepted: list[Pcm] = []
         self._samples = 0
         self._latest = _Result(0, True, Transcript("", language))
@@ -127,5 +136,4 @@ class Utterance:
                 texts.append(heard.text)
                 language = heard.language or language
             start += piece.size
-        space = "" if language in _WRITTEN_WITHOUT_SPACES else " "
-        return _Result(pcm.size, thorough, Transcript(space.join(texts), language))
+        return _Result(pcm.size, thorough, Transcript(space_in(self._written_in or language).join(texts), language))

@@ -47,6 +47,8 @@ from avatar.server import (
     voices,
     wire,
 )
+from avatar.server.openai import app as openai_app
+from avatar.server.openai.service import Service as OpenAIService
 from avatar.settings import Settings, load
 from avatar.store import Store
 from avatar.voices.jobs import JobPolicy
@@ -144,6 +146,18 @@ class Service:
         return self._house
 
     @property
+    def openai(self) -> OpenAIService:
+        """What the routes below `/v1` need."""
+        admission, media = self.settings.admission, self.settings.media
+        return OpenAIService(
+            self.house,
+            SessionManager(admission.max_requests, admission.wait_s, what="places for requests"),
+            self.settings.server.send_timeout_s,
+            media.max_upload_bytes,
+            media.max_upload_s,
+        )
+
+    @property
     def limits(self) -> wire.Limits:
         """Bounds that clients are told."""
         conversation, server = self.settings.conversation, self.settings.server
@@ -214,6 +228,7 @@ def assemble(service: Service) -> FastAPI:
     )
     app.include_router(voices.router(service.library, lambda: service.house().speaker()))
     app.include_router(events.router(service.feed, server.send_timeout_s, server.allowed_origins))
+    app.mount("/v1", openai_app.create(service.openai))
     pages.mount(app)
     return app
 

@@ -67,6 +67,7 @@ class AdmissionSettings(Section):
 
     max_sessions: int = Field(5, ge=1, description="Conversations at the same time.")
     wait_s: float = Field(1.0, ge=0, description="How long a new session waits for a slot before `SERVER_FULL`.")
+    max_requests: int = Field(16, ge=1, description="Requests to the engines below `/v1` at the same time.")
     max_vram_fraction: float = Field(
         0.9, gt=0, le=1, description="Above this share of GPU memory new sessions get `GPU_MEMORY`."
     )
@@ -183,6 +184,10 @@ class MediaSettings(Section):
     decoders: int = Field(2, ge=1, description="Warm decoder processes.")
     timeout_s: float = Field(10.0, gt=0, description="Longest time one decode may take.")
     memory_bytes: int = Field(1 << 30, ge=1 << 28, description="Address space one decoder may take.")
+    max_upload_bytes: int = Field(
+        25 << 20, ge=1024, description="Largest request below `/v1`: a recording to write down."
+    )
+    max_upload_s: float = Field(1500.0, gt=0, description="Longest recording to write down.")
 
 
 class TelemetrySettings(Section):

@@ -7,8 +7,8 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 
-from avatar.core.errors import EngineFailed
-from avatar.engines.base import Capabilities, Delta, Message, Sampling, Tool
+from avatar.core.errors import PromptTooLong
+from avatar.engines.base import Capabilities, Delta, Message, Sampling, Tool, ToolCall
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"\s*(?:[{_CJK}]|[^\s{_CJK}]+)|\s+$")
@@ -19,6 +19,7 @@ Replies = str | Sequence[str] | Callable[[Sequence[Message]], str]
 class FakeLanguageModel:
     """Gives `replies` word by word: always the same text, one after another (the last for ever), or computed.
 
+    With `calls` the answer ends in those, as long as tools are on offer and no result of one is the last message.
     After `error_after` deltas it raises `error`, if there is one, or waits for ever, if it `hang`s.
     All arguments are attributes that a test may change between requests.
     """
@@ -35,7 +36,9 @@ class FakeLanguageModel:
         error_after: int = 0,
         hang: bool = False,
         context_tokens: int = 4096,
+        calls: Sequence[ToolCall] = (),
     ) -> None:
+        self.calls = calls
         self.replies = replies
         self.first_token_s = first_token_s
         self.token_s = token_s
@@ -44,6 +47,8 @@ class FakeLanguageModel:
         self.hang = hang
         self.context_tokens = context_tokens
         self.requests: list[tuple[Message, ...]] = []
+        self.tools: list[tuple[Tool, ...]] = []
+        self.samplings: list[Sampling] = []
         self.active = 0
         self.closed_early = 0
         self.warmed_up = False
@@ -63,10 +68,12 @@ class FakeLanguageModel:
         self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), sampling: Sampling | None = None
     ) -> AsyncGenerator[Delta, None]:
         if sum(self.count_tokens(message.content) for message in messages) > self.context_tokens:
-            raise EngineFailed(
+            raise PromptTooLong(
                 f"The conversation does not fit into the fake's context of {self.context_tokens} tokens."
             )
         self.requests.append(tuple(messages))
+        self.tools.append(tuple(tools))
+        self.samplings.append(sampling or Sampling())
         words = _WORD.findall(self._reply(messages))
         most = (sampling or Sampling()).max_tokens
         complete = False
@@ -78,7 +85,10 @@ class FakeLanguageModel:
                 yield Delta(text=word)
             await self._trouble(min(len(words), most))
             complete = True
-            yield Delta(finish_reason="length" if len(words) > most else "stop")
+            if self.calls and tools and messages[-1].role != "tool":
+                yield Delta(tool_calls=tuple(self.calls), finish_reason="tool_calls")
+            else:
+                yield Delta(finish_reason="length" if len(words) > most else "stop")
         finally:
             self.active -= 1
             self.closed_early += not complete

@@ -121,7 +121,9 @@ def settings_for(folder: Path, **overrides: Any) -> Settings:
 async def serving(engines: Engines | Mapping[Stage, Pick], settings: Settings) -> AsyncIterator[Server]:
     """Serve until the body ends; then every task and child is gone."""
     service = Service(settings, picks_of(engines) if isinstance(engines, Engines) else engines)
-    listening = socket.create_server(("127.0.0.1", 0))
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # as `avatar serve` does it
+    listening.bind(("127.0.0.1", 0))
+    listening.listen()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)
     server = uvicorn.Server(uvicorn_config(assemble(service), settings))
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # those are pytest's

@@ -21,8 +21,10 @@ class SessionManager:
         max_sessions: int,
         wait_s: float,
         max_vram_fraction: float = 1.0,
-        vram_fraction: Callable[[], float | None] = lambda: None,
+        vram_fraction: Callable[[], float | None] | None = None,
+        what: str = "conversations",
     ) -> None:
+        self._what = what
         self._max_sessions = max_sessions
         self._wait_s = wait_s
         self._max_vram_fraction = max_vram_fraction
@@ -41,7 +43,7 @@ class SessionManager:
                 await self._slots.acquire()
         except TimeoutError:
             raise ServerFull(
-                f"All {self._max_sessions} conversations of this server are in use. Try again in a moment."
+                f"All {self._max_sessions} {self._what} of this server are in use. Try again in a moment."
             ) from None
         try:
             await self._check_vram()
@@ -54,6 +56,8 @@ class SessionManager:
             self._slots.release()
 
     async def _check_vram(self) -> None:
+        if self._vram_fraction is None:
+            return
         used = await asyncio.to_thread(self._vram_fraction)
         if used is not None and used > self._max_vram_fraction:
             raise GpuMemory(

@@ -12,7 +12,8 @@
     │   └── Unsupported             UNSUPPORTED      501   no engine here can do it
     ├── EngineError                                        the turn dies, the session lives
     │   ├── EngineFailed            ENGINE_FAILED    502
-    │   │   └── EngineLost          ENGINE_FAILED    502   after the first chunk: what was heard stays
+    │   │   ├── EngineLost          ENGINE_FAILED    502   after the first chunk: what was heard stays
+    │   │   └── PromptTooLong       ENGINE_FAILED    502   it does not fit into the model's context
     │   ├── EngineTimeout           ENGINE_TIMEOUT   504
     │   └── Overloaded              ENGINE_FAILED    503   nothing was produced: try elsewhere or later
     ├── StoreError                  NOT_SAVED        507   the conversation lives, the turn was not saved
@@ -114,6 +115,10 @@ class EngineFailed(EngineError):
 
 class EngineLost(EngineFailed):
     """The engine died after its first chunk; what was already heard must not be repeated."""
+
+
+class PromptTooLong(EngineFailed):
+    """A language model's prompt is longer than its context; nothing was produced."""
 
 
 class EngineTimeout(EngineError):

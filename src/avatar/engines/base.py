@@ -195,6 +195,8 @@ class Sampling:
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None
+    tool_choice: str = "auto"
+    """`auto`: the model calls tools as it likes; `required`: it must call one; else the name of the one to call."""
 
 
 @dataclass(frozen=True)

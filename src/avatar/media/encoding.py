@@ -19,6 +19,7 @@ RATE_HZ = 24_000
 
 Format = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 FORMATS: tuple[Format, ...] = get_args(Format)
+RAW_FORMATS: tuple[Format, ...] = ("wav", "pcm")
 
 MEDIA_TYPES: dict[Format, str] = {
     "mp3": "audio/mpeg",
@@ -53,7 +54,7 @@ _CODECS = {
 class SpeechEncoder:
     """Takes speech at `from_hz`, gives the bytes of a file in `form`. Every method blocks, and is for a thread.
 
-    Opening one takes up to 20 ms (MP3); a second of speech about 5 ms.
+    Opening one and its first piece take up to 20 ms (FLAC, MP3), a second of speech 10 ms (MP3, Opus); raw: 0.15 ms.
     """
 
     def __init__(self, form: Format, from_hz: int, speed: float = 1.0) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import xllamacpp
 
-from avatar.core.errors import EngineFailed, EngineLost
+from avatar.core.errors import EngineFailed, EngineLost, PromptTooLong
 from avatar.engines.base import Capabilities, Delta, Message, Sampling, Tool
 from avatar.engines.llm import wire
 from avatar.engines.llm.tokens import DENSE_SAMPLE, estimate_tokens
@@ -104,7 +104,7 @@ class LlamaCpp:
         if error is None:
             return chunk or {}
         if error.get("type") == "exceed_context_size_error":
-            raise EngineFailed(
+            raise PromptTooLong(
                 f"The conversation does not fit into the model's context of {self._context_tokens} tokens: "
                 "start a new one, or raise llm.context_tokens."
             )

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import openai
 from openai.types.chat import ChatCompletionChunk
 
-from avatar.core.errors import EngineError, EngineFailed
+from avatar.core.errors import EngineError, EngineFailed, PromptTooLong
 from avatar.engines.base import Capabilities, Delta, Message, Sampling, Tool
 from avatar.engines.llm import wire
 from avatar.engines.llm.tokens import estimate_tokens
@@ -126,7 +126,7 @@ class OpenAICompatible:
         if isinstance(error, openai.APIStatusError):
             too_long = error.status_code in (400, 413, 422) and "context" in error.message.lower()
             if too_long:
-                return EngineFailed(
+                return PromptTooLong(
                     "The conversation does not fit into the model's context: start a new one, or lower "
                     "llm.context_tokens."
                 )

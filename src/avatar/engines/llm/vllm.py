@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from avatar.core.errors import EngineError, EngineFailed, EngineLost
+from avatar.core.errors import EngineError, EngineFailed, EngineLost, PromptTooLong
 from avatar.engines.base import Capabilities, Delta, Message, Sampling, Tool
 from avatar.engines.llm import wire
 from avatar.engines.llm.hermes import HermesFilter
@@ -159,7 +159,7 @@ class Vllm:
             enable_thinking=False,
         )
         if len(ids) >= self._context_tokens:
-            raise EngineFailed(
+            raise PromptTooLong(
                 f"The conversation does not fit into the model's context of {self._context_tokens} tokens: "
                 "start a new one, or raise llm.context_tokens."
             )

@@ -4,6 +4,7 @@ The official SDK chooses its exception by the status, and tries again on 408, 40
 wrong must never be one of those. Nothing of the request is echoed.
 """
 
+import logging
 from http import HTTPStatus
 from typing import Any
 
@@ -13,6 +14,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from avatar.core.errors import AvatarError, BadMessage, NotFound, Unauthorized, describe
+
+logger = logging.getLogger(__name__)
 
 _CODES = {"UNAUTHORIZED": "invalid_api_key", "RATE_LIMITED": "rate_limit_exceeded", "NOT_FOUND": "not_found"}
 """Codes that clients test for; the others are ours, in lower case."""
@@ -25,6 +28,13 @@ class WrongField(BadMessage):
         super().__init__(message)
         self.param = param
         self.openai_code = openai_code
+
+
+class NoModel(NotFound):
+    """No engine here goes by the name that was asked for."""
+
+    param = "model"
+    openai_code = "model_not_found"
 
 
 def unsupported(param: str, message: str) -> WrongField:
@@ -48,7 +58,7 @@ def body(error: BaseException, status: int | None = None, param: str | None = No
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         kind = "rate_limit_error"
     code = _CODES.get(problem.code, problem.code.lower())
-    if isinstance(error, WrongField):
+    if isinstance(error, WrongField | NoModel):
         param, code = error.param, error.openai_code
     return {"error": {"message": problem.message, "type": kind, "param": param, "code": code}}
 
@@ -59,6 +69,14 @@ def response(
     """The response to any exception."""
     status = status or describe(error).http_status
     return JSONResponse(body(error, status, param), status, headers)
+
+
+def log(error: BaseException) -> None:
+    """Note an error that its client is told of in the middle of an answer; ours by name, others in full."""
+    if isinstance(error, AvatarError | TimeoutError):
+        logger.warning("an answer broke off: %s", type(error).__name__)
+    else:
+        logger.error("an answer broke off", exc_info=error)
 
 
 async def _from_error(_: Request, error: Exception) -> JSONResponse:

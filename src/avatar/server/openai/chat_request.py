@@ -1,0 +1,164 @@
+"""The body of `/v1/chat/completions`, and what of it an engine is asked. Pure."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from avatar.engines.base import Message, Tool, ToolCall
+from avatar.server.openai.errors import WrongField, unsupported
+
+MAX_STOPS = 4
+MAX_MESSAGES = 4096
+MAX_TOOLS = 128
+"""OpenAI's own bounds on stop sequences and tools."""
+
+
+class Part(BaseModel):
+    """A piece of a message; only text is understood here."""
+
+    type: str
+    text: str = ""
+
+
+class Function(BaseModel):
+    """A call, as the model once wrote it."""
+
+    name: str
+    arguments: str = "{}"
+
+
+class Call(BaseModel):
+    """A tool call of an earlier answer."""
+
+    id: str
+    function: Function
+
+
+class ChatMessage(BaseModel):
+    """One message of the conversation."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[Part] | None = None
+    tool_calls: list[Call] | None = None
+    tool_call_id: str | None = None
+
+    def as_message(self) -> Message:
+        """As engines take it. Raises `WrongField` for pictures and the like."""
+        calls = tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in self.tool_calls or ())
+        role = "system" if self.role == "developer" else self.role
+        return Message(role, self._text(), calls, self.tool_call_id)
+
+    def _text(self) -> str:
+        if isinstance(self.content, str | None):
+            return self.content or ""
+        if any(part.type != "text" for part in self.content):
+            raise unsupported("messages", "The language model here reads text alone.")
+        return "\n".join(part.text for part in self.content)
+
+
+class FunctionSpec(BaseModel):
+    """A function on offer."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    description: str = ""
+    parameters: dict[str, Any] = Field(default_factory=lambda: {"type": "object", "properties": {}})
+
+
+class ToolSpec(BaseModel):
+    """A tool on offer."""
+
+    type: Literal["function"]
+    function: FunctionSpec
+
+
+class ChosenFunction(BaseModel):
+    """The function that must be called."""
+
+    name: str
+
+
+class ChosenTool(BaseModel):
+    """The tool that must be called."""
+
+    type: Literal["function"]
+    function: ChosenFunction
+
+
+class StreamOptions(BaseModel):
+    """How a stream is told."""
+
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """What a client may send; hints to other models (penalties, caching, …) are passed over."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    model: str = ""
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    seed: int | None = None
+    stop: str | Annotated[list[str], Field(max_length=MAX_STOPS)] | None = None
+    tools: Annotated[list[ToolSpec], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: Literal["auto", "none", "required"] | ChosenTool | None = None
+    parallel_tool_calls: bool | None = True
+    n: int | None = None
+    logprobs: bool | None = None
+    response_format: dict[str, Any] | None = None
+    modalities: list[str] | None = None
+    functions: list[Any] | None = None
+
+    def refuse_what_nobody_has(self) -> None:
+        """Raise `WrongField` for what would otherwise be missing from the answer in silence."""
+        if (self.n or 1) != 1:
+            raise unsupported("n", "One answer at a time is given here.")
+        if self.logprobs:
+            raise unsupported("logprobs", "No engine here gives `logprobs`.")
+        if (self.response_format or {}).get("type", "text") != "text":
+            raise unsupported("response_format", "Answers here are free text; describe the form in a message.")
+        if set(self.modalities or ()) - {"text"}:
+            raise unsupported("modalities", "Answers here are text; /v1/audio/speech speaks them.")
+        if self.functions:
+            raise unsupported("functions", "Offer functions as `tools`.")
+        wish = self.tool_wish
+        if wish not in ("auto", "required") and wish not in [tool.name for tool in self.offered_tools()]:
+            raise WrongField("tool_choice", "`tool_choice` names a tool that is not in `tools`.")
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with its usage."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
+    def max_new_tokens(self) -> int | None:
+        """Bound on the answer, if there is one."""
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def stop_sequences(self) -> Sequence[str]:
+        """Where the answer is to end."""
+        given = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return [sequence for sequence in given if sequence]
+
+    @property
+    def tool_wish(self) -> str:
+        """As `Sampling.tool_choice`."""
+        if isinstance(self.tool_choice, ChosenTool):
+            return self.tool_choice.function.name
+        return "required" if self.tool_choice == "required" and self.tools else "auto"
+
+    def offered_tools(self) -> list[Tool]:
+        """As engines take them; none where none may be called."""
+        if self.tool_choice == "none":
+            return []
+        functions = [tool.function for tool in self.tools or ()]
+        return [Tool(function.name, function.description, function.parameters) for function in functions]
+
+    def prompt(self) -> list[Message]:
+        """As engines take it."""
+        return [message.as_message() for message in self.messages]

@@ -1,0 +1,146 @@
+"""`/v1/chat/completions`: the language model as it is, for clients that want no voice.
+
+What is sent is what the model gets: no instructions of ours, no history. Knows the engine by its Protocol.
+"""
+
+import secrets
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from avatar.conversation.opening import House
+from avatar.conversation.watch import Watchdog
+from avatar.core.errors import PromptTooLong
+from avatar.engines.base import Delta, Message, Sampling, ToolCall
+from avatar.server.openai import errors
+from avatar.server.openai.chat_request import ChatRequest
+from avatar.server.openai.models import model_name
+from avatar.server.openai.service import Service
+from avatar.server.openai.stopping import StopFilter
+from avatar.server.openai.streams import DONE, EVENT_STREAM, LiveResponse, begin, events, while_connected
+
+TEMPLATE_TOKENS = 32
+"""Left free besides prompt and answer: the marks of the chat template, and the count's own error."""
+
+
+@dataclass
+class Answer:
+    """One completion as it grows."""
+
+    house: House
+    asked: ChatRequest
+    id: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
+    created: int = field(default_factory=lambda: int(time.time()))
+    text: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: str = "stop"
+
+    async def think(self) -> AsyncGenerator[Delta, None]:
+        """The model's deltas, less what lies behind a stop sequence."""
+        policy = self.house.policy.reply
+        watchdog = Watchdog("language model", policy.first_token_timeout_s)
+        stopping = StopFilter(self.asked.stop_sequences)
+        messages, tools = self.asked.prompt(), self.asked.offered_tools()
+        stream = self.house.engines.llm.stream(messages, tools=tools, sampling=self._sampling(messages))
+        try:
+            async with aclosing(watchdog.watch(stream)) as deltas:
+                async for delta in deltas:
+                    watchdog.allow(policy.stall_timeout_s)
+                    yield self._note(stopping.push(delta))
+                    if stopping.stopped:
+                        return
+        except PromptTooLong as error:
+            raise errors.WrongField("messages", str(error), "context_length_exceeded") from None
+
+    def _note(self, delta: Delta) -> Delta:
+        calls = delta.tool_calls if self.asked.parallel_tool_calls else delta.tool_calls[:1]
+        self.text += delta.text
+        self.tool_calls += calls
+        self.finish_reason = delta.finish_reason or self.finish_reason
+        return Delta(delta.text, calls, delta.finish_reason)
+
+    def _sampling(self, messages: Sequence[Message]) -> Sampling:
+        llm, asked = self.house.engines.llm, self.asked
+        used = sum(llm.count_tokens(message.content) + TEMPLATE_TOKENS for message in messages)
+        room = max(llm.context_tokens - used, TEMPLATE_TOKENS)
+        temperature = self.house.policy.reply.sampling.temperature if asked.temperature is None else asked.temperature
+        return Sampling(min(asked.max_new_tokens or room, room), temperature, asked.top_p, asked.seed, asked.tool_wish)
+
+    @property
+    def usage(self) -> dict[str, int]:
+        """As the engine counts, which may be an overestimate."""
+        count = self.house.engines.llm.count_tokens
+        prompt = sum(count(message.content) for message in self.asked.prompt())
+        completion = count(self.text) + sum(count(call.name + call.arguments) for call in self.tool_calls)
+        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+    def head(self, kind: str) -> dict[str, Any]:
+        """What every object of this completion begins with."""
+        model = model_name(self.house.engines.llm.name)
+        return {"id": self.id, "object": kind, "created": self.created, "model": model}
+
+
+def router(service: Service) -> APIRouter:
+    """The route."""
+    routes = APIRouter()
+
+    @routes.post("/chat/completions")
+    async def completions(asked: ChatRequest, request: Request) -> Response:
+        asked.refuse_what_nobody_has()
+        answer = Answer(service.house(), asked)
+        if asked.stream:
+            chunks = await begin(request, _tell(service, answer))
+            return LiveResponse(events(chunks, DONE), EVENT_STREAM, service.send_timeout_s)
+        await while_connected(request, _think_it_through(service, answer))
+        return JSONResponse(_whole(answer))
+
+    return routes
+
+
+async def _think_it_through(service: Service, answer: Answer) -> None:
+    async with service.requests.slot(), aclosing(answer.think()) as deltas:
+        async for _ in deltas:
+            pass
+
+
+async def _tell(service: Service, answer: Answer) -> AsyncGenerator[dict[str, Any], None]:
+    """The chunks; the role comes with the first thing that is said, so that a failure before it is one of HTTP."""
+    head, with_usage = answer.head("chat.completion.chunk"), answer.asked.include_usage
+    usage: dict[str, Any] = {"usage": None} if with_usage else {}
+
+    def chunk(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
+        return (
+            head | {"choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}]} | usage
+        )
+
+    async with service.requests.slot(), aclosing(answer.think()) as deltas:
+        role: dict[str, Any] = {"role": "assistant"}
+        async for delta in deltas:
+            if delta.text or (role and not delta.tool_calls):
+                yield chunk(role | {"content": delta.text})
+                role = {}
+            for number, call in enumerate(delta.tool_calls):
+                yield chunk(role | {"tool_calls": [{"index": number, **_call(call)}]})
+                role = {}
+    yield chunk({}, answer.finish_reason)
+    if with_usage:
+        yield head | {"choices": [], "usage": answer.usage}
+
+
+def _whole(answer: Answer) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": answer.text or None, "refusal": None}
+    if answer.tool_calls:
+        message["tool_calls"] = [_call(call) for call in answer.tool_calls]
+    else:
+        message["content"] = answer.text
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": answer.finish_reason}
+    return answer.head("chat.completion") | {"choices": [choice], "usage": answer.usage}
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}

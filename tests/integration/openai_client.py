@@ -1,0 +1,35 @@
+"""The official SDK, pointed at a server of the tests: what it accepts is right, and what it refuses is wrong."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openai
+
+from tests.integration.serving import Server, fake_engines, serving, settings_for, settled
+from tests.unit.conversation import Fakes
+
+
+@dataclass
+class Talk:
+    """A server on fakes, and a client of OpenAI's."""
+
+    server: Server
+    fakes: Fakes
+    client: openai.AsyncOpenAI
+
+
+@asynccontextmanager
+async def talking_openai(folder: Path, fakes: Fakes | None = None, **settings: Any) -> AsyncIterator[Talk]:
+    """Serve; the client checks the shape of every answer, and tries nothing twice."""
+    fakes = fakes or Fakes()
+    async with (
+        serving(fake_engines(fakes), settings_for(folder, **settings)) as server,
+        openai.AsyncOpenAI(
+            base_url=f"{server.url}/v1", api_key="none", max_retries=0, _strict_response_validation=True
+        ) as client,
+    ):
+        yield Talk(server, fakes, client)
+        await settled(lambda: fakes.llm.active == fakes.tts.active == fakes.stt.opened - fakes.stt.closed == 0)

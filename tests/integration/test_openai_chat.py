@@ -1,0 +1,213 @@
+"""`/v1/chat/completions` and `/v1/models`, as OpenAI's own client finds them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import pytest_asyncio
+from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
+
+from avatar.core.errors import EngineFailed, Overloaded
+from avatar.engines.base import ToolCall
+from tests.integration.openai_client import Talk, talking_openai
+from tests.integration.serving import settled
+from tests.unit.conversation import Fakes
+
+HELLO: list[ChatCompletionMessageParam] = [
+    {"role": "developer", "content": "Be kind."},
+    {"role": "user", "content": [{"type": "text", "text": "How are"}, {"type": "text", "text": "you?"}]},
+]
+WEATHER: list[ChatCompletionToolParam] = [
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "description": "The weather of a city.",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+        },
+    },
+    {"type": "function", "function": {"name": "time"}},
+]
+CALLS = (ToolCall("call_a", "weather", '{"city": "Paris"}'), ToolCall("call_b", "time", "{}"))
+
+
+@pytest_asyncio.fixture
+async def talk(tmp_path: Path) -> AsyncIterator[Talk]:
+    async with talking_openai(tmp_path) as talk:
+        yield talk
+
+
+async def test_an_answer(talk: Talk) -> None:
+    answer = await talk.client.chat.completions.create(
+        model="gpt-4o", messages=HELLO, max_completion_tokens=50, temperature=0.5, top_p=0.9, seed=7
+    )
+    assert answer.choices[0].message.content == "I am fine. How are you?"
+    assert (answer.choices[0].finish_reason, answer.choices[0].message.tool_calls) == ("stop", None)
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens > 0
+    assert [(m.role, m.content) for m in talk.fakes.llm.requests[0]] == [
+        ("system", "Be kind."),
+        ("user", "How are\nyou?"),
+    ]
+    sampling = talk.fakes.llm.samplings[0]
+    assert (sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.seed) == (50, 0.5, 0.9, 7)
+
+
+async def test_an_answer_as_it_comes(talk: Talk) -> None:
+    stream = await talk.client.chat.completions.create(
+        model="x", messages=HELLO, stream=True, stream_options={"include_usage": True}
+    )
+    *chunks, last = [chunk async for chunk in stream]
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert [chunk.choices[0].delta.content for chunk in chunks[:-1]] == ["I", " am", " fine.", " How", " are", " you?"]
+    assert [chunk.choices[0].finish_reason for chunk in chunks] == [None] * 6 + ["stop"]
+    assert last.choices == []
+    assert last.usage is not None
+    assert last.usage.completion_tokens == 6
+    assert len({chunk.id for chunk in (*chunks, last)}) == 1
+
+
+async def test_the_helper_of_the_client_puts_a_stream_together(talk: Talk) -> None:
+    talk.fakes.llm.calls = CALLS
+    async with talk.client.chat.completions.stream(model="x", messages=HELLO, tools=WEATHER) as stream:
+        completion = await stream.get_final_completion()
+    message = completion.choices[0].message
+    assert completion.choices[0].finish_reason == "tool_calls"
+    assert message.content == "I am fine. How are you?"
+    assert [(c.id, c.function.name, c.function.arguments) for c in message.tool_calls or ()] == [
+        (call.id, call.name, call.arguments) for call in CALLS
+    ]
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+async def test_tools_there_and_back(talk: Talk, parallel: bool) -> None:
+    talk.fakes.llm.replies, talk.fakes.llm.calls = "", CALLS
+    create = talk.client.chat.completions.create
+    answer = await create(model="x", messages=HELLO, tools=WEATHER, parallel_tool_calls=parallel)
+    message = answer.choices[0].message
+    assert (message.content, answer.choices[0].finish_reason) == (None, "tool_calls")
+    assert [call.id for call in message.tool_calls or ()] == ["call_a", "call_b"][: 2 if parallel else 1]
+    assert [tool.name for tool in talk.fakes.llm.tools[0]] == ["weather", "time"]
+    talk.fakes.llm.replies = "It is sunny."
+    results: list[Any] = [{"role": "tool", "tool_call_id": call.id, "content": "Sunny."} for call in CALLS]
+    answer = await create(model="x", messages=[*HELLO, message.model_dump(exclude_none=True), *results], tools=WEATHER)  # type: ignore[list-item]
+    assert answer.choices[0].message.content == "It is sunny."
+    _, _, assistant, first, _ = talk.fakes.llm.requests[1]
+    assert assistant.tool_calls[0] == CALLS[0]
+    assert (first.role, first.tool_call_id, first.content) == ("tool", "call_a", "Sunny.")
+
+
+@pytest.mark.parametrize(
+    ("choice", "offered", "wish"),
+    [
+        ("none", [], "auto"),
+        ("auto", ["weather", "time"], "auto"),
+        ("required", ["weather", "time"], "required"),
+        ({"type": "function", "function": {"name": "time"}}, ["weather", "time"], "time"),
+    ],
+)
+async def test_which_tool(talk: Talk, choice: Any, offered: list[str], wish: str) -> None:
+    await talk.client.chat.completions.create(model="x", messages=HELLO, tools=WEATHER, tool_choice=choice)
+    assert [tool.name for tool in talk.fakes.llm.tools[0]] == offered
+    assert talk.fakes.llm.samplings[0].tool_choice == wish
+
+
+async def test_a_bound_and_a_stop_sequence(talk: Talk) -> None:
+    create = talk.client.chat.completions.create
+    answer = await create(model="x", messages=HELLO, max_tokens=2)
+    assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == ("I am", "length")
+    answer = await create(model="x", messages=HELLO, stop=["fine. Ho", "never"])
+    assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == ("I am ", "stop")
+    assert talk.fakes.llm.active == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "param"),
+    [
+        ({"n": 2}, "n"),
+        ({"logprobs": True}, "logprobs"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"temperature": 3}, "temperature"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages"),
+        ({"tool_choice": {"type": "function", "function": {"name": "nothing"}}}, "tool_choice"),
+        ({"messages": [{"role": "user", "content": "word " * 9000}]}, "messages"),
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_cannot_be_is_said(talk: Talk, wrong: dict[str, Any], param: str, stream: bool) -> None:
+    asked: dict[str, Any] = {"model": "x", "messages": HELLO, "stream": stream, **wrong}
+    with pytest.raises(openai.BadRequestError) as refusal:
+        await talk.client.chat.completions.create(**asked)
+    assert refusal.value.param == param
+    assert refusal.value.type == "invalid_request_error"
+
+
+async def test_failures_before_and_after_the_first_token(talk: Talk) -> None:
+    create = talk.client.chat.completions.create
+    for error, status in ((EngineFailed("broken"), 502), (Overloaded("busy"), 503), (ValueError("secret"), 502)):
+        talk.fakes.llm.error, talk.fakes.llm.error_after = error, 0
+        for stream in (True, False):
+            with pytest.raises(openai.InternalServerError) as failure:
+                await create(model="x", messages=HELLO, stream=stream)
+            assert failure.value.status_code == status
+            assert "secret" not in str(failure.value)
+    talk.fakes.llm.error, talk.fakes.llm.error_after = EngineFailed("broken"), 2
+    chunks = await create(model="x", messages=HELLO, stream=True)
+    assert [(await anext(chunks)).choices[0].delta.content for _ in range(2)] == ["I", " am"]
+    with pytest.raises(openai.APIError, match="broken"):
+        await anext(chunks)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_leaves_stops_the_model(tmp_path: Path, stream: bool) -> None:
+    fakes = Fakes()
+    fakes.llm.hang, fakes.llm.error_after = True, 2 * stream
+    async with talking_openai(tmp_path, fakes) as talk:
+        asking = asyncio.create_task(_read(talk, stream))
+        await settled(lambda: fakes.llm.active == 1)
+        asking.cancel()
+        await asyncio.wait([asking])
+        async with asyncio.timeout(1):
+            await settled(lambda: fakes.llm.active == 0)
+
+
+async def _read(talk: Talk, stream: bool) -> None:
+    answer: Any = await talk.client.chat.completions.create(model="x", messages=HELLO, stream=stream)
+    async for _ in answer:
+        pass
+
+
+async def test_one_request_too_many_is_told_to_come_back(tmp_path: Path) -> None:
+    fakes = Fakes()
+    fakes.llm.hang = True
+    async with talking_openai(tmp_path, fakes, admission={"max_requests": 1, "wait_s": 0.05}) as talk:
+        first = asyncio.create_task(_read(talk, False))
+        await settled(lambda: fakes.llm.active == 1)
+        with pytest.raises(openai.InternalServerError) as refusal:
+            await talk.client.chat.completions.create(model="x", messages=HELLO)
+        assert (refusal.value.status_code, refusal.value.code) == (503, "server_full")
+        first.cancel()
+        await asyncio.wait([first])
+
+
+async def test_models(talk: Talk) -> None:
+    models = [model.id async for model in await talk.client.models.list()]
+    assert models == ["fake language model", "fake speech to text", "fake text to speech"]
+    assert (await talk.client.models.retrieve(models[0])).owned_by == "avatar"
+    with pytest.raises(openai.NotFoundError) as refusal:
+        await talk.client.models.retrieve("gpt-9")
+    assert refusal.value.code == "model_not_found"
+    with pytest.raises(openai.NotFoundError):
+        await talk.client.images.generate(prompt="a dog")
+
+
+async def test_a_body_has_a_bound(tmp_path: Path) -> None:
+    async with talking_openai(tmp_path, media={"max_upload_bytes": 10_000}) as talk:
+        with pytest.raises(openai.APIStatusError) as refusal:
+            await talk.client.chat.completions.create(model="x", messages=[{"role": "user", "content": "word " * 3000}])
+        assert refusal.value.status_code == 413

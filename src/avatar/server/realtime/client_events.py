@@ -1,0 +1,174 @@
+"""What a client may send, and the one function that reads it."""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from avatar.server.realtime.errors import BadEvent, explain
+from avatar.server.realtime.formats import AudioFormat
+from avatar.server.realtime.items import InputItem, NewItem
+from avatar.server.realtime.model import MAX_AUDIO_CHARS, Id, Strict, Text
+from avatar.server.realtime.session import Modalities, OutputTokens, Voice
+from avatar.server.realtime.tools import MAX_TOOLS, Tool, ToolChoice
+
+
+class _Event(Strict):
+    event_id: Annotated[str, Field(max_length=512)] | None = None
+
+
+class SessionUpdate(_Event):
+    """Change the session; `session.update` reads the rest."""
+
+    type: Literal["session.update"]
+    session: dict[str, Any]
+
+
+class AudioAppend(_Event):
+    """More microphone audio, in base64."""
+
+    type: Literal["input_audio_buffer.append"]
+    audio: str = Field(max_length=MAX_AUDIO_CHARS, repr=False)
+
+
+class AudioCommit(_Event):
+    """What is in the buffer is a turn."""
+
+    type: Literal["input_audio_buffer.commit"]
+
+
+class AudioClear(_Event):
+    """Forget what is in the buffer."""
+
+    type: Literal["input_audio_buffer.clear"]
+
+
+class OutputClear(_Event):
+    """WebRTC: play nothing more of this response."""
+
+    type: Literal["output_audio_buffer.clear"]
+
+
+class ItemCreate(_Event):
+    """Put an item into the conversation: after another, at the beginning (`root`), or at the end."""
+
+    type: Literal["conversation.item.create"]
+    item: NewItem
+    previous_item_id: Id | None = None
+
+
+class ItemRetrieve(_Event):
+    """Tell an item, audio included."""
+
+    type: Literal["conversation.item.retrieve"]
+    item_id: Id
+
+
+class ItemDelete(_Event):
+    """Take an item out."""
+
+    type: Literal["conversation.item.delete"]
+    item_id: Id
+
+
+class ItemTruncate(_Event):
+    """Nothing after `audio_end_ms` was heard."""
+
+    type: Literal["conversation.item.truncate"]
+    item_id: Id
+    content_index: Annotated[int, Field(ge=0)]
+    audio_end_ms: Annotated[int, Field(ge=0)]
+
+
+class ResponseOutput(Strict):
+    """How this response sounds."""
+
+    format: AudioFormat | None = None
+    voice: Voice | None = None
+
+
+class ResponseAudio(Strict):
+    """Only what goes out."""
+
+    output: ResponseOutput | None = None
+
+
+class ResponseWish(Strict):
+    """What of the session is otherwise for this response alone."""
+
+    conversation: Literal["auto", "none"] | None = None
+    input: Annotated[list[InputItem], Field(max_length=1024)] | None = None
+    instructions: Text | None = None
+    output_modalities: Modalities | None = None
+    audio: ResponseAudio | None = None
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    max_output_tokens: OutputTokens | None = None
+    metadata: (
+        Annotated[
+            dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+        ]
+        | None
+    ) = None
+    prompt: dict[str, Any] | None = None
+    reasoning: dict[str, Any] | None = None
+
+
+class ResponseCreate(_Event):
+    """Answer."""
+
+    type: Literal["response.create"]
+    response: ResponseWish | None = None
+
+
+class ResponseCancel(_Event):
+    """Stop answering."""
+
+    type: Literal["response.cancel"]
+    response_id: Id | None = None
+
+
+ClientEvent = (
+    SessionUpdate
+    | AudioAppend
+    | AudioCommit
+    | AudioClear
+    | OutputClear
+    | ItemCreate
+    | ItemRetrieve
+    | ItemDelete
+    | ItemTruncate
+    | ResponseCreate
+    | ResponseCancel
+)
+
+_EVENT: TypeAdapter[ClientEvent] = TypeAdapter(Annotated[ClientEvent, Field(discriminator="type")])
+
+
+def parse(frame: str | bytes) -> ClientEvent:
+    """Read one text frame. Raises `BadEvent`, with the event's own id if it has one."""
+    try:
+        return _EVENT.validate_json(frame)
+    except ValidationError:
+        return read(_json(frame))  # once more, for what is wrong with it
+
+
+def read(data: Any) -> ClientEvent:
+    """Read an event that is JSON no more. Raises `BadEvent`."""
+    if not isinstance(data, dict):
+        raise BadEvent("invalid_event", "An event is a JSON object with a `type`.")
+    try:
+        return _EVENT.validate_python(data)
+    except ValidationError as error:
+        bad = explain(error, data)
+        event_id = data.get("event_id")
+        bad.event_id = event_id if isinstance(event_id, str) and len(event_id) <= 512 else None
+        raise bad from None
+
+
+def _json(frame: str | bytes) -> Any:
+    try:
+        return json.loads(frame)
+    except (ValueError, RecursionError):
+        raise BadEvent("invalid_json", "That text frame is not JSON.") from None

@@ -1,0 +1,215 @@
+"""The course of one response: what is said and called goes in, the documented events come out in the documented order.
+
+response.created
+  response.output_item.added, conversation.item.added
+    response.content_part.added, deltas, their dones, response.content_part.done
+  response.output_item.done, conversation.item.done
+response.done
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from avatar.server.realtime.conversation import Conversation
+from avatar.server.realtime.items import AssistantMessage, FunctionCall, Item, OutputAudio, OutputText, wire
+from avatar.server.realtime.server_events import Event, ServerEvents
+
+ResponseStatus = Literal["completed", "cancelled", "failed", "incomplete"]
+Reason = Literal["turn_detected", "client_cancelled", "max_output_tokens", "content_filter"]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens, as far as they are known."""
+
+    input_text: int = 0
+    input_audio: int = 0
+    output_text: int = 0
+    output_audio: int = 0
+
+    def wire(self) -> dict[str, Any]:
+        """As `response.done` tells it."""
+        spent, made = self.input_text + self.input_audio, self.output_text + self.output_audio
+        cached = {"text_tokens": 0, "audio_tokens": 0, "image_tokens": 0}
+        return {
+            "total_tokens": spent + made,
+            "input_tokens": spent,
+            "output_tokens": made,
+            "input_token_details": {
+                "text_tokens": self.input_text,
+                "audio_tokens": self.input_audio,
+                "image_tokens": 0,
+                "cached_tokens": 0,
+                "cached_tokens_details": cached,
+            },
+            "output_token_details": {"text_tokens": self.output_text, "audio_tokens": self.output_audio},
+        }
+
+
+@dataclass(frozen=True)
+class ResponseSettings:
+    """What of a response its events tell; `audio`: format and voice."""
+
+    modality: Literal["audio", "text"]
+    audio: Mapping[str, Any]
+    max_output_tokens: int | Literal["inf"] = "inf"
+    metadata: Mapping[str, str] | None = None
+
+
+@dataclass
+class _Message:
+    """The message that is being said."""
+
+    item: AssistantMessage
+    index: int
+    text: str = ""
+    spoken: bool = False
+
+
+@dataclass
+class Response:
+    """Call `created` first and `done` last. Without a `conversation` its items go nowhere but into its events."""
+
+    events: ServerEvents
+    settings: ResponseSettings
+    conversation: Conversation | None
+    id: str = ""
+    output: list[Item] = field(default_factory=list)
+    _message: _Message | None = None
+    _over: bool = False
+
+    def __post_init__(self) -> None:
+        self.id = self.id or self.events.mint("resp")
+
+    def created(self) -> list[Event]:
+        """The beginning."""
+        return [self.events.make("response.created", response=self._wire("in_progress"))]
+
+    @property
+    def message_id(self) -> str | None:
+        """Of the message that is being said."""
+        return self._message.item.id if self._message else None
+
+    # --- a message ------------------------------------------------------------------------------
+
+    def say(self, delta: str) -> list[Event]:
+        """More text: of the transcript, where there is sound."""
+        message, events = self._open_message()
+        message.text += delta
+        kind = "output_audio_transcript" if self._speaks else "output_text"
+        return [*events, self._part_event(message, f"{kind}.delta", delta=delta)]
+
+    def sound(self, audio: str) -> list[Event]:
+        """More sound, in base64."""
+        message, events = self._open_message()
+        message.spoken = True
+        return [*events, self._part_event(message, "output_audio.delta", delta=audio)]
+
+    def end_message(self, status: Literal["completed", "incomplete"] = "completed") -> list[Event]:
+        """Nothing more is said in this message; a call, or another message, may follow."""
+        message, self._message = self._message, None
+        if message is None:
+            return []
+        item = message.item.model_copy(update={"status": status, "content": [self._content(message.text)]})
+        events = [self._part_event(message, "output_audio.done")] if self._speaks else []
+        kind, name = ("output_audio_transcript", "transcript") if self._speaks else ("output_text", "text")
+        events += [
+            self._part_event(message, f"{kind}.done", **{name: message.text}),
+            self._part_event(message, "content_part.done", part=self._part(message.text)),
+        ]
+        return events + self._item_done(item, message.index)
+
+    def _open_message(self) -> tuple[_Message, list[Event]]:
+        if self._message is not None:
+            return self._message, []
+        item = AssistantMessage(id=self.events.mint("item"), status="in_progress", content=[])
+        events = self._item_added(item)
+        self._message = _Message(item, len(self.output) - 1)
+        return self._message, [*events, self._part_event(self._message, "content_part.added", part=self._part(""))]
+
+    # --- a call ---------------------------------------------------------------------------------
+
+    def call(self, call_id: str, name: str, arguments: Sequence[str]) -> list[Event]:
+        """A function call, its arguments in pieces."""
+        events = self.end_message()
+        item = FunctionCall(id=self.events.mint("item"), status="in_progress", call_id=call_id, name=name, arguments="")
+        events += self._item_added(item)
+        where = {"item_id": item.id, "output_index": len(self.output) - 1, "call_id": call_id}
+        kind = "function_call_arguments"
+        events += [self._event(f"{kind}.delta", **where, delta=piece) for piece in arguments if piece]
+        whole = "".join(arguments)
+        events.append(self._event(f"{kind}.done", **where, name=name, arguments=whole))
+        done = item.model_copy(update={"status": "completed", "arguments": whole})
+        return events + self._item_done(done, len(self.output) - 1)
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def done(
+        self,
+        status: ResponseStatus,
+        usage: Usage | None = None,
+        reason: Reason | None = None,
+        error: Mapping[str, str] | None = None,
+    ) -> list[Event]:
+        """The end, once: what is unfinished is ended first. `error` (`type`, `code`) is why it failed."""
+        assert not self._over, "a response ends once"
+        self._over = True
+        events = self.end_message("completed" if status == "completed" else "incomplete")
+        details: dict[str, Any] | None = None
+        if status != "completed":
+            details = {"type": status} | ({"reason": reason} if reason else {}) | ({"error": error} if error else {})
+        response = self._wire(status) | {"status_details": details, "usage": (usage or Usage()).wire()}
+        return [*events, self.events.make("response.done", response=response)]
+
+    # --- the parts ------------------------------------------------------------------------------
+
+    @property
+    def _speaks(self) -> bool:
+        return self.settings.modality == "audio"
+
+    def _content(self, text: str) -> OutputText | OutputAudio:
+        if self._speaks:
+            return OutputAudio(type="output_audio", transcript=text)
+        return OutputText(type="output_text", text=text)
+
+    def _part(self, text: str) -> dict[str, str]:
+        return {"type": "audio", "transcript": text} if self._speaks else {"type": "text", "text": text}
+
+    def _item_added(self, item: Item) -> list[Event]:
+        self.output.append(item)
+        index = len(self.output) - 1
+        events = [self._event("output_item.added", output_index=index, item=wire(item))]
+        if self.conversation is not None:
+            item, before = self.conversation.create(item)
+            events.append(self.events.item_added(item, before))
+        return events
+
+    def _item_done(self, item: Item, index: int) -> list[Event]:
+        self.output[index] = item
+        events = [self._event("output_item.done", output_index=index, item=wire(item))]
+        if self.conversation is not None and (item.id or "") in self.conversation:
+            self.conversation.replace(item)
+            events.append(self.events.item_done(item, self.conversation.previous_id(item.id or "")))
+        return events
+
+    def _event(self, kind: str, **fields: Any) -> Event:
+        return self.events.make(f"response.{kind}", response_id=self.id, **fields)
+
+    def _part_event(self, message: _Message, kind: str, **fields: Any) -> Event:
+        return self._event(kind, item_id=message.item.id, output_index=message.index, content_index=0, **fields)
+
+    def _wire(self, status: str) -> dict[str, Any]:
+        return {
+            "object": "realtime.response",
+            "id": self.id,
+            "status": status,
+            "status_details": None,
+            "output": [wire(item) for item in self.output],
+            "conversation_id": self.conversation.id if self.conversation is not None else None,
+            "output_modalities": [self.settings.modality],
+            "max_output_tokens": self.settings.max_output_tokens,
+            "audio": {"output": dict(self.settings.audio)},
+            "usage": None,
+            "metadata": dict(self.settings.metadata) if self.settings.metadata is not None else None,
+        }

@@ -1,6 +1,7 @@
 """What every language model owes its caller; real ones and the fake are held to the same."""
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -12,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from avatar.core.errors import EngineFailed
-from avatar.engines.base import Delta, LanguageModel, Message, Sampling, ToolCall
+from avatar.engines.base import Delta, LanguageModel, Message, Sampling, Tool, ToolCall
 from avatar.engines.llm.llama_cpp import LlamaCpp
 from avatar.engines.llm.openai_compatible import OpenAICompatible
 from tests.fakes.llm import FakeLanguageModel
@@ -29,8 +30,18 @@ FRANCE = ask("What is the capital of France?")
 STORY = ask("Tell me a very long story about a dog and a cat.")
 
 
-async def answer(engine: LanguageModel, messages: Sequence[Message], sampling: Sampling | None = None) -> list[Delta]:
-    async with aclosing(engine.stream(messages, sampling=sampling)) as deltas:
+WEATHER = Tool(
+    "weather",
+    "The weather of a city.",
+    {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+)
+TIME = Tool("time", "The time.", {"type": "object", "properties": {}})
+
+
+async def answer(
+    engine: LanguageModel, messages: Sequence[Message], sampling: Sampling | None = None, tools: Sequence[Tool] = ()
+) -> list[Delta]:
+    async with aclosing(engine.stream(messages, tools=tools, sampling=sampling)) as deltas:
         return [delta async for delta in deltas]
 
 
@@ -84,6 +95,24 @@ class LanguageModelContract:
         messages = (*FRANCE, Message("assistant", "", (call,)), Message("tool", "Sunny.", tool_call_id="call_1"))
         assert (await answer(engine, messages, Sampling(max_tokens=8)))[-1].finish_reason
 
+    async def test_a_tool_that_must_be_called_is_called(self, engine: LanguageModel) -> None:
+        question, ids = ask("What is the weather in Paris?"), set()
+        for choice, names in (("weather", {"weather"}), ("time", {"time"}), ("required", {"weather", "time"})):
+            last = (await answer(engine, question, Sampling(100, tool_choice=choice), (WEATHER, TIME)))[-1]
+            assert last.finish_reason == "tool_calls"
+            assert last.tool_calls[0].name in names
+            assert isinstance(json.loads(last.tool_calls[0].arguments), dict)
+            ids.add(last.tool_calls[0].id)
+        assert len(ids) == 3
+
+    async def test_tools_on_offer_take_nothing_from_an_answer(self, engine: LanguageModel) -> None:
+        call = ToolCall("call_1", "weather", '{"city": "Paris"}')
+        messages = (*FRANCE, Message("assistant", "", (call,)), Message("tool", "Paris.", tool_call_id="call_1"))
+        *deltas, last = await answer(engine, messages, Sampling(60), (WEATHER, TIME))
+        assert last.finish_reason in ("stop", "length")
+        assert "".join(delta.text for delta in (*deltas, last)).strip()
+        assert "<tool" not in "".join(delta.text for delta in deltas)
+
     async def test_a_prompt_longer_than_the_context_is_refused_and_harms_nothing(self, engine: LanguageModel) -> None:
         with pytest.raises(EngineFailed, match="context"):
             await answer(engine, ask("word " * 9000))
@@ -105,6 +134,7 @@ class LanguageModelContract:
         assert (await answer(engine, FRANCE))[-1].finish_reason == "stop"
 
 
+CALLS = (ToolCall("call_a", "weather", '{"city": "Paris"}'), ToolCall("call_b", "time", "{}"))
 _REPLY = "The capital of France is Paris."
 
 
@@ -122,6 +152,11 @@ class TestFake(LanguageModelContract):
         await stream.aclose()
         assert (fake.active, fake.closed_early, fake.requests) == (0, 1, [FRANCE, STORY])
 
+    async def test_it_calls_when_told_to(self) -> None:
+        fake = FakeLanguageModel("One.", calls=CALLS)
+        assert (await answer(fake, FRANCE, tools=(WEATHER, TIME)))[-1].tool_calls == CALLS
+        assert not (await answer(fake, FRANCE))[-1].tool_calls
+
     async def test_it_fails_when_told_to(self) -> None:
         fake = FakeLanguageModel("One two three.", error=EngineFailed("broken"), error_after=2)
         stream = fake.stream(FRANCE)
@@ -138,6 +173,14 @@ class TestOpenAICompatible(LanguageModelContract):
             await engine.warm_up()
             yield engine
             await engine.aclose()
+            await engine.aclose()
+
+    async def test_parallel_calls_come_whole_and_in_order(self) -> None:
+        async with OpenAIServer(FakeLanguageModel("One moment.", calls=CALLS)).running() as server:
+            engine = OpenAICompatible(server.base_url)
+            *deltas, last = await answer(engine, FRANCE, tools=(WEATHER, TIME))
+            assert "".join(delta.text for delta in deltas) == "One moment."
+            assert (last.tool_calls, last.finish_reason) == (CALLS, "tool_calls")
             await engine.aclose()
 
 
@@ -159,6 +202,12 @@ class TestLlamaCpp(LanguageModelContract):
         connections = psutil.Process().net_connections("all")
         assert not [c for c in connections if c.status == psutil.CONN_LISTEN]
         assert not _existing([c.laddr for c in connections if str(c.laddr).endswith("llama.sock")])
+
+    async def test_a_template_that_knows_no_tools_is_told_of_them_all_the_same(self, engine: LlamaCpp) -> None:
+        """SmolLM2's passes over them."""
+        sampling = Sampling(60, tool_choice="weather")
+        last = (await answer(engine, ask("What is the weather in Paris?"), sampling, (WEATHER, TIME)))[-1]
+        assert json.loads(last.tool_calls[0].arguments) == {"city": "Paris"}
 
     async def test_a_long_prompt_is_dropped_while_it_is_read(self, engine: LlamaCpp) -> None:
         long = ask("The quick brown fox jumps over the lazy dog. " * 150)

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from avatar.core.errors import EngineError, EngineFailed, EngineLost, EngineTimeout, Overloaded
+from avatar.core.errors import EngineError, EngineFailed, EngineLost, EngineTimeout, Overloaded, PromptTooLong
 from avatar.engines.base import Delta, Message, Sampling, Tool, ToolCall
 from avatar.engines.llm.openai_compatible import OpenAICompatible
 from tests.fakes.llm import FakeLanguageModel
@@ -69,7 +69,7 @@ async def test_a_model_the_server_has_not_got_is_refused_with_those_it_has(serve
         (404, "No such model", EngineFailed, "llm.base_url"),
         (429, "Slow down", Overloaded, "busy"),
         (503, "Loading", Overloaded, "busy"),
-        (400, "maximum context length is 2048 tokens", EngineFailed, "context"),
+        (400, "maximum context length is 2048 tokens", PromptTooLong, "context"),
         (400, "what is this", EngineFailed, "refused"),
         (500, "oops", EngineFailed, "HTTP 500"),
     ],

@@ -19,7 +19,8 @@ Replies = str | Sequence[str] | Callable[[Sequence[Message]], str]
 class FakeLanguageModel:
     """Gives `replies` word by word: always the same text, one after another (the last for ever), or computed.
 
-    With `calls` the answer ends in those, as long as tools are on offer and no result of one is the last message.
+    With `calls` the answer ends in those, as long as tools are on offer and no result of one is the last message;
+    without, in one of a tool that must be called.
     After `error_after` deltas it raises `error`, if there is one, or waits for ever, if it `hang`s.
     All arguments are attributes that a test may change between requests.
     """
@@ -85,13 +86,21 @@ class FakeLanguageModel:
                 yield Delta(text=word)
             await self._trouble(min(len(words), most))
             complete = True
-            if self.calls and tools and messages[-1].role != "tool":
-                yield Delta(tool_calls=tuple(self.calls), finish_reason="tool_calls")
+            if calls := self._calls(messages, tools, sampling or Sampling()):
+                yield Delta(tool_calls=calls, finish_reason="tool_calls")
             else:
                 yield Delta(finish_reason="length" if len(words) > most else "stop")
         finally:
             self.active -= 1
             self.closed_early += not complete
+
+    def _calls(self, messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampling) -> tuple[ToolCall, ...]:
+        if not tools or messages[-1].role == "tool":
+            return ()
+        if self.calls or sampling.tool_choice == "auto":
+            return tuple(self.calls)
+        name = tools[0].name if sampling.tool_choice == "required" else sampling.tool_choice
+        return (ToolCall(f"call_{len(self.requests)}", name, "{}"),)
 
     async def _trouble(self, given: int) -> None:
         if given < self.error_after:

@@ -5,13 +5,13 @@ Holds what an adapter must survive: refusals, garbage, a cut in the middle. Sees
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from aiohttp import web
 
-from avatar.engines.base import LanguageModel, Message, Sampling
+from avatar.engines.base import LanguageModel, Message, Sampling, Tool, ToolCall
 
 Misbehaviour = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
@@ -58,14 +58,32 @@ class OpenAIServer:
 
     async def _answer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         messages = [Message(entry["role"], entry["content"]) for entry in body["messages"]]
+        tools = [Tool(**tool["function"]) for tool in body.get("tools", ())]
+        sampling = Sampling(body["max_tokens"], tool_choice=_choice(body.get("tool_choice", "auto")))
         if sum(self.model.count_tokens(message.content) for message in messages) > self.model.context_tokens:
             return refusal(400, "This model's maximum context length is exceeded.")
         response = await start_stream(request)
-        async with aclosing(self.model.stream(messages, sampling=Sampling(body["max_tokens"]))) as deltas:
+        async with aclosing(self.model.stream(messages, tools=tools, sampling=sampling)) as deltas:
             async for delta in deltas:
+                for fragment in _fragments(delta.tool_calls):
+                    await send(response, {"tool_calls": [fragment]})
                 await send(response, {"content": delta.text}, delta.finish_reason)
         await response.write(b"data: [DONE]\n\n")
         return response
+
+
+def _choice(wish: str | dict[str, Any]) -> str:
+    return wish if isinstance(wish, str) else wish["function"]["name"]
+
+
+def _fragments(calls: Sequence[ToolCall]) -> Iterator[dict[str, Any]]:
+    """As servers stream calls: who is called first, then what with, bit by bit; parallel ones in turns."""
+    for index, call in enumerate(calls):
+        yield {"index": index, "id": call.id, "type": "function", "function": {"name": call.name, "arguments": ""}}
+    for place in range(max((len(call.arguments) for call in calls), default=0)):
+        for index, call in enumerate(calls):
+            if place < len(call.arguments):
+                yield {"index": index, "function": {"arguments": call.arguments[place]}}
 
 
 def refusal(status: int, message: str) -> web.Response:

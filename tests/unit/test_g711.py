@@ -28,7 +28,7 @@ def by_libsndfile(data: bytes, law: str) -> Pcm:
 def by_ffmpeg(samples: np.ndarray[tuple[int], np.dtype[np.int16]], codec: str) -> bytes:
     context = av.CodecContext.create(codec, "w")
     assert isinstance(context, av.AudioCodecContext)
-    context.sample_rate, context.layout, context.format = 8000, "mono", "s16"  # type: ignore[assignment]
+    context.sample_rate, context.layout, context.format = 8000, "mono", "s16"
     frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
     frame.sample_rate = 8000
     return b"".join(bytes(packet) for packet in context.encode(frame))
@@ -44,7 +44,7 @@ def test_every_code_means_what_it_means_elsewhere(law: str) -> None:
 def test_every_sample_gets_the_code_it_gets_elsewhere(law: str) -> None:
     """Or, at the border between two of them, the nearer one: FFmpeg looks at the upper 14 bits alone."""
     decode, encode, codec = LAWS[law]
-    pcm = EVERY_SAMPLE.astype(np.float32) / 32768
+    pcm = EVERY_SAMPLE.astype(np.float32) / np.float32(32768)
     ours, theirs = decode(encode(pcm)), decode(by_ffmpeg(EVERY_SAMPLE, codec))
     differ = ours != theirs
     assert differ.mean() < 0.01
@@ -55,7 +55,7 @@ def test_every_sample_gets_the_code_it_gets_elsewhere(law: str) -> None:
 def test_there_and_back_is_nearest(law: str) -> None:
     decode, encode, _ = LAWS[law]
     assert np.array_equal(decode(encode(decode(EVERY_CODE))), decode(EVERY_CODE))
-    pcm = EVERY_SAMPLE.astype(np.float32) / 32768
+    pcm = EVERY_SAMPLE.astype(np.float32) / np.float32(32768)
     values = np.unique(decode(EVERY_CODE))
     nearest = np.abs(values[None] - pcm[::97, None]).min(axis=1)
     assert np.allclose(np.abs(decode(encode(pcm[::97])) - pcm[::97]), nearest, atol=1e-7)

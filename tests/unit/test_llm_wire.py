@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avatar.engines.base import Delta, Message, Sampling, Tool, ToolCall
-from avatar.engines.llm import wire
+from avatar.engines.llm import hermes, wire
 from avatar.engines.llm.hermes import HermesFilter
 from avatar.engines.llm.tokens import estimate_tokens
 
@@ -50,6 +50,54 @@ def test_a_request_says_what_was_asked_and_no_more() -> None:
 def test_tools_are_offered_as_functions() -> None:
     (offer,) = wire.tool_dicts((Tool("now", "The time.", {"type": "object"}),))
     assert offer["function"] == {"name": "now", "description": "The time.", "parameters": {"type": "object"}}
+
+
+@pytest.mark.parametrize(
+    ("wish", "told"),
+    [("auto", None), ("required", "required"), ("now", {"type": "function", "function": {"name": "now"}})],
+)
+def test_which_tool_must_be_called_is_told(wish: str, told: object) -> None:
+    tools = (Tool("now", "The time.", {"type": "object"}),)
+    assert wire.request((), tools, Sampling(tool_choice=wish)).get("tool_choice") == told
+    assert "tool_choice" not in wire.request((), (), Sampling(tool_choice=wish))
+
+
+def test_a_conversation_with_tools_in_plain_text() -> None:
+    call = ToolCall("1", "now", '{"zone": "UTC"}')
+    messages = [Message("system", "Be kind."), Message("assistant", "Let me see.", (call,)), Message("tool", "noon")]
+    system, assistant, tool = hermes.in_text(messages, [Tool("now", "The time.", {"type": "object"})])
+    assert system.content.startswith("Be kind.\n\n# Tools")
+    assert '"name": "now"' in system.content
+    filtered = HermesFilter()
+    assert filtered.push(assistant.content) == "Let me see.\n"
+    assert json.loads(filtered.finish()[1][0]["function"]["arguments"]) == {"zone": "UTC"}
+    assert (tool.role, tool.content) == ("user", "<tool_response>\nnoon\n</tool_response>")
+    assert hermes.in_text(messages[1:], [Tool("now", "", {})])[0].role == "system"
+    assert hermes.in_text([Message("user", "Hi")], ()) == [Message("user", "Hi")]
+
+
+@pytest.mark.parametrize(("choice", "rest"), [("required", 'now", "arguments": {}}'), ("now", "{}}")])
+def test_a_call_that_was_begun_for_the_model(choice: str, rest: str) -> None:
+    calls = HermesFilter(hermes.begun_call(choice))
+    reader = wire.ChunkReader()
+    assert reader.read(calls.read(chunk(rest))) is None
+    last = reader.read(calls.read(chunk("\n</tool_call>", "stop")))
+    assert last is not None
+    assert [(made.name, made.arguments) for made in last.tool_calls] == [("now", "{}")]
+    assert last.finish_reason == "tool_calls"
+
+
+def test_calls_that_a_server_found_are_left_as_they_are() -> None:
+    found = [{"index": 0, "id": "a", "function": {"name": "now", "arguments": "{}"}}]
+    last = wire.ChunkReader().read(HermesFilter().read(chunk("Now.", "tool_calls", tool_calls=found)))
+    assert last == Delta("Now.", (ToolCall("a", "now", "{}"),), "tool_calls")
+    assert HermesFilter().read({"choices": []}) == {"choices": []}
+
+
+def test_the_schema_of_a_call_is_that_of_one_tool_or_of_any() -> None:
+    tools = [Tool("now", "", {"type": "object"}), Tool("weather", "", {"type": "object"})]
+    assert hermes.call_schema(tools, "now")["properties"]["name"] == {"const": "now"}
+    assert len(hermes.call_schema(tools, "required")["anyOf"]) == 2
 
 
 @pytest.mark.parametrize("empty", [{}, {"choices": []}, {"choices": None}, chunk(), chunk(""), {"choices": [{}]}])

@@ -1,19 +1,92 @@
-"""Tool calls as Qwen and the Hermes models write them into their text, where no server has taken them out of it.
+"""Tools as Qwen and the Hermes models know them: told in the prompt, called in the text.
 
-`<tool_call>{"name": …, "arguments": {…}}</tool_call>`, as many as there are calls, after what is said.
+`<tool_call>{"name": …, "arguments": {…}}</tool_call>`, as many as there are calls, after what is said. It is also the
+way for models whose own template knows no tools, and, by a schema or the beginning of a call, to have one for certain.
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any
+
+from avatar.engines.base import Message, Tool, ToolCall
+from avatar.engines.llm import wire
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 
+_TOLD = """# Tools
+
+You may call one or more functions to help with the user's question. Their signatures:
+<tools>
+{tools}
+</tools>
+
+For each call write a JSON object with the function's name and arguments:
+<tool_call>
+{{"name": <name>, "arguments": <arguments>}}
+</tool_call>"""
+
+
+def in_text(messages: Sequence[Message], tools: Sequence[Tool]) -> list[Message]:
+    """The same conversation for a template without tools: they are told in the system message, calls and results in
+    what assistant and user say."""
+    told = [Message(*_as_text(message)) for message in messages]
+    if not tools:
+        return told
+    offer = _TOLD.format(tools="\n".join(json.dumps(tool) for tool in wire.tool_dicts(tools)))
+    if told and told[0].role == "system":
+        return [Message("system", f"{told[0].content}\n\n{offer}"), *told[1:]]
+    return [Message("system", offer), *told]
+
+
+def _as_text(message: Message) -> tuple[Any, str]:
+    if message.role == "tool":
+        return "user", f"<tool_response>\n{message.content}\n</tool_response>"
+    return message.role, "\n".join(filter(None, (message.content, *map(_written, message.tool_calls))))
+
+
+def _written(call: ToolCall) -> str:
+    return f'{_OPEN}\n{{"name": {json.dumps(call.name)}, "arguments": {call.arguments or "{}"}}}\n{_CLOSE}'
+
+
+def call_schema(tools: Sequence[Tool], choice: str) -> dict[str, Any]:
+    """JSON schema of one call: of the tool that is chosen, or (`required`) of any."""
+    schemas = [
+        {
+            "type": "object",
+            "properties": {"name": {"const": tool.name}, "arguments": tool.parameters},
+            "required": ["name", "arguments"],
+        }
+        for tool in tools
+        if choice in ("required", tool.name)
+    ]
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+
+
+def begun_call(choice: str) -> str:
+    """How an answer begins that is a call for certain; the model goes on from there."""
+    named = "" if choice == "required" else f'{choice}", "arguments": '
+    return f'{_OPEN}\n{{"name": "{named}'
+
 
 class HermesFilter:
-    """Feed it the text as it comes; it gives back what is to be said and keeps the calls."""
+    """Feed it the text as it comes; it gives back what is to be said and keeps the calls. `begun`: what of the answer
+    was given to the model, and does not come from it."""
 
-    def __init__(self) -> None:
-        self._held = ""
+    def __init__(self, begun: str = "") -> None:
+        self._held = begun
+
+    def read(self, chunk: dict[str, Any]) -> dict[str, Any]:
+        """A chunk as a server would have sent it that knows of tools; what one has found is left as it is."""
+        choice = next(iter(chunk.get("choices") or ()), None)
+        if choice is None:
+            return chunk
+        delta = dict(choice.get("delta") or {})
+        delta["content"] = self.push(delta.get("content") or "")
+        if choice.get("finish_reason"):
+            rest, calls = self.finish()
+            delta["content"] += rest
+            delta["tool_calls"] = delta.get("tool_calls") or calls
+        return chunk | {"choices": [choice | {"delta": delta}]}
 
     def push(self, text: str) -> str:
         """What of `text` is certainly no part of a call."""

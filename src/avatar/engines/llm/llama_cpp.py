@@ -19,7 +19,8 @@ import xllamacpp
 
 from avatar.core.errors import EngineFailed, EngineLost, PromptTooLong
 from avatar.engines.base import Capabilities, Delta, Message, Sampling, Tool
-from avatar.engines.llm import wire
+from avatar.engines.llm import hermes, wire
+from avatar.engines.llm.hermes import HermesFilter
 from avatar.engines.llm.tokens import DENSE_SAMPLE, estimate_tokens
 
 _log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class LlamaCpp:
         self._free = asyncio.Semaphore(slots)
         self._answering = ThreadPoolExecutor(slots, thread_name_prefix="llama.cpp")
         self._tokens_per_dense_char = 2.0
+        self._template_knows_tools = False
 
     @property
     def name(self) -> str:
@@ -82,7 +84,7 @@ class LlamaCpp:
         self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), sampling: Sampling | None = None
     ) -> AsyncGenerator[Delta, None]:
         await self.warm_up()
-        body = {"temperature": 0.0} | wire.request(messages, tools, sampling or Sampling()) | _OPTIONS
+        body, calls = self._asked(messages, tools, sampling or Sampling())
         answer, reader = _Answer(asyncio.get_running_loop()), wire.ChunkReader()
         await self._free.acquire()
         try:
@@ -93,10 +95,26 @@ class LlamaCpp:
         running.add_done_callback(lambda _: self._free.release())
         try:
             while not reader.finished:
-                if delta := reader.read(self._checked(await answer.chunks.get(), reader)):
+                chunk = self._checked(await answer.chunks.get(), reader)
+                if delta := reader.read(calls.read(chunk) if tools else chunk):
                     yield delta
         finally:
             answer.dropped = True
+
+    def _asked(
+        self, messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampling
+    ) -> tuple[dict[str, Any], HermesFilter]:
+        """The request, and what finds the tool calls in its answer.
+
+        The library passes over tools that the model's template does not know, and does not see to it that one is
+        called; its own grammar, made from a schema, does.
+        """
+        forced = bool(tools) and sampling.tool_choice != "auto"
+        schema = {"json_schema": hermes.call_schema(tools, sampling.tool_choice)} if forced else {}
+        if forced or not self._template_knows_tools:
+            messages, tools = hermes.in_text(messages, tools), ()
+        body = {"temperature": 0.0} | wire.request(messages, tools, sampling) | _OPTIONS | schema
+        return body, HermesFilter("<tool_call>" if forced else "")
 
     def _checked(self, chunk: dict[str, Any] | None, reader: wire.ChunkReader) -> dict[str, Any]:
         """`chunk`, unless it tells of an error, or of the end where none was due (None)."""
@@ -135,6 +153,7 @@ class LlamaCpp:
                     "memory is short. Fetch it again, or lower llm.context_tokens or llm.slots."
                 ) from None
         self._tokens_per_dense_char = _prompt_tokens(server, DENSE_SAMPLE) / len(DENSE_SAMPLE)
+        self._template_knows_tools = _template_knows_tools(server)
         return server
 
     def _unload(self) -> None:
@@ -176,14 +195,23 @@ class _Answer:
 
 
 def _prompt_tokens(server: Any, text: str) -> int:
-    """Tokens of a prompt with `text`; runs the model once."""
+    """Tokens of `text` in a prompt; runs the model twice."""
+    return _tokens(server, text) - _tokens(server, "")
+
+
+def _template_knows_tools(server: Any) -> bool:
+    """Whether a tool on offer makes the prompt longer; runs the model twice."""
+    tools = wire.tool_dicts([Tool("now", "The time.", {"type": "object", "properties": {}})])
+    return _tokens(server, "Hello.", tools=tools) > _tokens(server, "Hello.")
+
+
+def _tokens(server: Any, content: str, **more: Any) -> int:
+    """Tokens of a prompt with this message."""
     usage: list[int] = []
 
     def take(chunk: dict[str, Any]) -> bool:
         usage.append((chunk.get("usage") or {}).get("prompt_tokens", 0))
         return False
 
-    for content in (text, ""):
-        body = {"messages": [{"role": "user", "content": content}], "max_tokens": 1}
-        server.handle_chat_completions(body, take)
-    return usage[0] - usage[1]
+    server.handle_chat_completions({"messages": [{"role": "user", "content": content}], "max_tokens": 1} | more, take)
+    return usage[0]

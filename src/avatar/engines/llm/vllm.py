@@ -21,7 +21,7 @@ from typing import Any
 
 from avatar.core.errors import EngineError, EngineFailed, EngineLost, PromptTooLong
 from avatar.engines.base import Capabilities, Delta, Message, Sampling, Tool
-from avatar.engines.llm import wire
+from avatar.engines.llm import hermes, wire
 from avatar.engines.llm.hermes import HermesFilter
 from avatar.engines.llm.tokens import estimate_tokens
 
@@ -128,14 +128,17 @@ class Vllm:
     async def _answer(
         self, messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampling
     ) -> AsyncGenerator[Delta, None]:
-        prompt = await asyncio.get_running_loop().run_in_executor(self._templating, self._prompt, messages, tools)
+        begun = hermes.begun_call(sampling.tool_choice) if tools and sampling.tool_choice != "auto" else ""
+        prompt = await asyncio.get_running_loop().run_in_executor(
+            self._templating, self._prompt, messages, tools, begun
+        )
         params = self._sampling_params(sampling)
         outputs = self._engine.generate({"prompt_token_ids": prompt}, params, f"avatar-{next(self._request_ids)}")
-        reader, calls = wire.ChunkReader(), HermesFilter()
+        reader, calls = wire.ChunkReader(), HermesFilter(begun)
         try:
             async with contextlib.aclosing(outputs):
                 async for output in outputs:
-                    if delta := reader.read(_chunk(output.outputs[0], calls)):
+                    if delta := reader.read(calls.read(_chunk(output.outputs[0]))):
                         yield delta
         except Exception as error:
             _log.exception("vLLM failed.")
@@ -149,8 +152,9 @@ class Vllm:
             return EngineLost(f"vLLM failed in the middle of an answer: {what_to_do}.")
         return EngineFailed(f"vLLM could not answer: {what_to_do}; the log has the details.")
 
-    def _prompt(self, messages: Sequence[Message], tools: Sequence[Tool]) -> list[int]:
-        """Token ids of the conversation in the model's own format; on the one thread that uses the tokenizer."""
+    def _prompt(self, messages: Sequence[Message], tools: Sequence[Tool], begun: str) -> list[int]:
+        """Token ids of the conversation in the model's own format, and of the answer that is `begun`; on the one thread
+        that uses the tokenizer."""
         ids: list[int] = self._tokenizer.apply_chat_template(
             _template_messages(messages),
             tools=wire.tool_dicts(tools) or None,
@@ -158,6 +162,8 @@ class Vllm:
             return_dict=False,
             enable_thinking=False,
         )
+        if begun:
+            ids = [*ids, *self._tokenizer.encode(begun, add_special_tokens=False)]
         if len(ids) >= self._context_tokens:
             raise PromptTooLong(
                 f"The conversation does not fit into the model's context of {self._context_tokens} tokens: "
@@ -210,10 +216,6 @@ def _template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     return entries
 
 
-def _chunk(piece: Any, calls: HermesFilter) -> dict[str, Any]:
+def _chunk(piece: Any) -> dict[str, Any]:
     """A piece of vLLM's output as a server would send it."""
-    delta: dict[str, Any] = {"content": calls.push(piece.text)}
-    if piece.finish_reason:
-        rest, delta["tool_calls"] = calls.finish()
-        delta["content"] += rest
-    return {"choices": [{"delta": delta, "finish_reason": piece.finish_reason}]}
+    return {"choices": [{"delta": {"content": piece.text}, "finish_reason": piece.finish_reason}]}

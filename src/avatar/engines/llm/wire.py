@@ -5,6 +5,7 @@ Owns the translation between `engines.base` and those dictionaries. Knows no tra
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import Any
 
 from avatar.engines.base import Delta, Message, Sampling, Tool, ToolCall
@@ -17,6 +18,8 @@ def request(messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampli
     body: dict[str, Any] = {"messages": message_dicts(messages), "max_tokens": sampling.max_tokens, "stream": True}
     if tools:
         body["tools"] = tool_dicts(tools)
+        if sampling.tool_choice != "auto":
+            body["tool_choice"] = _choice(sampling.tool_choice)
     for key in ("temperature", "top_p", "seed"):
         if (value := getattr(sampling, key)) is not None:
             body[key] = value
@@ -97,8 +100,8 @@ class ChunkReader:
 
     def _last(self, text: str, reason: str) -> Delta:
         calls = tuple(
-            ToolCall(call.id or f"call_{index}", call.name, call.arguments or "{}")
-            for index, call in sorted(self._calls.items())
+            ToolCall(call.id or f"call_{token_hex(12)}", call.name, call.arguments or "{}")
+            for _, call in sorted(self._calls.items())
         )
         if calls:
             return Delta(text, calls, "tool_calls")
@@ -112,6 +115,10 @@ class ChunkReader:
             call.id = fragment.get("id") or call.id
             call.name = function.get("name") or call.name
             call.arguments += function.get("arguments") or ""
+
+
+def _choice(wish: str) -> str | dict[str, Any]:
+    return wish if wish == "required" else {"type": "function", "function": {"name": wish}}
 
 
 def _message_dict(message: Message) -> dict[str, Any]:

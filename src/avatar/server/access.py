@@ -12,13 +12,13 @@ from urllib.parse import parse_qs
 
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect, Request, cookie_parser
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from avatar.core.errors import SetupError, Unauthorized
 from avatar.server import problems
-from avatar.server.hosts import is_this_machine
+from avatar.server.hosts import is_own_page, is_this_machine
 from avatar.server.openai import errors
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
@@ -83,26 +83,22 @@ class OnlyWithKey:
             await self._app(scope, receive, send)
         elif scope["path"] == LOGIN_PATH and scope["type"] == "http":
             await (await self._log_in(Request(scope, receive)))(scope, receive, send)
-        elif scope["path"] in OPEN_PATHS or self._is_admitted(Headers(scope=scope)):
+        elif scope["path"] in OPEN_PATHS or self._is_admitted(HTTPConnection(scope)):
             await self._app(scope, receive, send)
         else:
             await _refusal(scope)(scope, receive, send)
 
-    def _is_admitted(self, headers: Headers) -> bool:
+    def _is_admitted(self, connection: HTTPConnection) -> bool:
+        headers = connection.headers
         scheme, _, key = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self._keys.admits(key.strip())
         for protocol in headers.get("sec-websocket-protocol", "").split(","):
             if protocol.strip().startswith(KEY_SUBPROTOCOL):
                 return self._keys.admits(protocol.strip().removeprefix(KEY_SUBPROTOCOL))
-        return self._is_ours(headers) and self._keys.admits_cookie(
-            cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
-        )
-
-    def _is_ours(self, headers: Headers) -> bool:
-        """Cookies come with the requests of every page of this host, whatever its port."""
-        origin = headers.get("origin")
-        return origin is None or origin in self._origins or origin.partition("://")[2] == headers.get("host")
+        # Cookies come with the requests of every page of this host, whatever its port.
+        is_ours = is_own_page(connection, self._origins)
+        return is_ours and self._keys.admits_cookie(connection.cookies.get(COOKIE, ""))
 
     async def _log_in(self, request: Request) -> Response:
         if request.method != "POST":

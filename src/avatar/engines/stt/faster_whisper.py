@@ -77,6 +77,9 @@ class _Translating:
     async def run(self, work: Callable[[Recognizer], T]) -> T:
         return await self._threads.run(lambda model: work(model.translation))
 
+    async def run_aside(self, work: Callable[[Recognizer], T], stop: threading.Event) -> T | None:
+        return await self._threads.run_aside(lambda model: work(model.translation), stop)
+
 
 class _Translation:
     """Fills `Recognizer`."""

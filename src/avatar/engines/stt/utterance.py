@@ -42,6 +42,8 @@ class RecognizerThreads(Protocol):
 
     async def run(self, work: Callable[[Recognizer], T]) -> T: ...
 
+    async def run_aside(self, work: Callable[[Recognizer], T], stop: threading.Event) -> T | None: ...
+
 
 @dataclass(frozen=True)
 class _Result:

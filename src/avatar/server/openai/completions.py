@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from avatar.conversation.opening import House
 from avatar.conversation.watch import Watchdog
 from avatar.core.errors import PromptTooLong
-from avatar.engines.base import Delta, Message, Sampling, ToolCall
+from avatar.engines.base import Delta, LanguageModel, Message, Sampling, ToolCall
 from avatar.server.openai import errors
 from avatar.server.openai.chat_request import ChatRequest
 from avatar.server.openai.models import model_name
@@ -40,13 +40,13 @@ class Answer:
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: str = "stop"
 
-    async def think(self) -> AsyncGenerator[Delta, None]:
+    async def think(self, llm: LanguageModel) -> AsyncGenerator[Delta, None]:
         """The model's deltas, less what lies behind a stop sequence."""
         policy = self.house.policy.reply
         watchdog = Watchdog("language model", policy.first_token_timeout_s)
         stopping = StopFilter(self.asked.stop_sequences)
         messages, tools = self.asked.prompt(), self.asked.offered_tools()
-        stream = self.house.engines.llm.stream(messages, tools=tools, sampling=self._sampling(messages))
+        stream = llm.stream(messages, tools=tools, sampling=self._sampling(llm, messages))
         try:
             async with aclosing(watchdog.watch(stream)) as deltas:
                 async for delta in deltas:
@@ -64,8 +64,8 @@ class Answer:
         self.finish_reason = delta.finish_reason or self.finish_reason
         return Delta(delta.text, calls, delta.finish_reason)
 
-    def _sampling(self, messages: Sequence[Message]) -> Sampling:
-        llm, asked = self.house.engines.llm, self.asked
+    def _sampling(self, llm: LanguageModel, messages: Sequence[Message]) -> Sampling:
+        asked = self.asked
         used = sum(llm.count_tokens(message.content) + TEMPLATE_TOKENS for message in messages)
         room = max(llm.context_tokens - used, TEMPLATE_TOKENS)
         temperature = self.house.policy.reply.sampling.temperature if asked.temperature is None else asked.temperature
@@ -103,7 +103,7 @@ def router(service: Service) -> APIRouter:
 
 
 async def _think_it_through(service: Service, answer: Answer) -> None:
-    async with service.requests.slot(), aclosing(answer.think()) as deltas:
+    async with service.at_work() as engines, aclosing(answer.think(engines.llm)) as deltas:
         async for _ in deltas:
             pass
 
@@ -118,7 +118,7 @@ async def _tell(service: Service, answer: Answer) -> AsyncGenerator[dict[str, An
             head | {"choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}]} | usage
         )
 
-    async with service.requests.slot(), aclosing(answer.think()) as deltas:
+    async with service.at_work() as engines, aclosing(answer.think(engines.llm)) as deltas:
         role: dict[str, Any] = {"role": "assistant"}
         async for delta in deltas:
             if delta.text or (role and not delta.tool_calls):

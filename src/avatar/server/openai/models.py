@@ -1,4 +1,4 @@
-"""`/v1/models` and `/v1/voices`: what is here to be named. Whatever a client calls them, the same engines answer."""
+"""`/v1/models`, and what Open WebUI asks for: what is here to be named. Whatever is named, the same engines answer."""
 
 import re
 import time
@@ -31,14 +31,12 @@ def router(service: Service) -> APIRouter:
             raise NoModel("There is no such model here; /v1/models lists those that are.")
         return entry(name)
 
-    @routes.get("/voices")
-    async def voices() -> dict[str, Any]:
-        names = service.house().engines.tts.voices
-        return {"object": "list", "data": [{"id": name, "object": "voice", "name": name} for name in names]}
-
     @routes.get("/audio/voices")
     async def audio_voices() -> dict[str, Any]:
-        return {"voices": [{"id": name, "name": name} for name in service.house().engines.tts.voices]}
+        house = service.house()
+        enrolled = [{"id": voice.id, "name": voice.name} for voice in house.voices.all() if voice.status == "ready"]
+        own = [voice for voice in house.engines.tts.voices if house.voices.find(voice) is None]
+        return {"voices": enrolled + [{"id": voice, "name": voice} for voice in own]}
 
     @routes.get("/audio/models")
     async def audio_models() -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """What the routes below `/v1` share. Knows no route."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from avatar.conversation.admission import SessionManager
 from avatar.conversation.opening import House
+from avatar.conversation.session import Engines
 
 
 @dataclass(frozen=True)
@@ -16,3 +18,16 @@ class Service:
     send_timeout_s: float
     max_body_bytes: int
     max_upload_s: float
+
+    @asynccontextmanager
+    async def at_work(self) -> AsyncIterator[Engines]:
+        """A place for one request, and the engines that serve now, kept until its end whatever is loaded meanwhile.
+
+        Raises `ServerFull`, `Overloaded`.
+        """
+        async with self.requests.slot():
+            hold = self.house().lineup.hold()
+            try:
+                yield hold.engines
+            finally:
+                hold.release()

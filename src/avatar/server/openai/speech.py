@@ -14,12 +14,15 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from avatar.conversation.opening import House
+from avatar.conversation.voices import Choice, choose
 from avatar.conversation.watch import Watchdog
 from avatar.core.audio import Pcm
 from avatar.core.clauses import ClauseCutter
 from avatar.core.errors import NotFound
+from avatar.engines.base import TextToSpeech
 from avatar.media.encoding import MEDIA_TYPES, RAW_FORMATS, Format, SpeechEncoder
 from avatar.media.tempo import MAX_SPEED, MIN_SPEED
+from avatar.server import provenance
 from avatar.server.openai import errors
 from avatar.server.openai.service import Service
 from avatar.server.openai.streams import EVENT_STREAM, LiveResponse, begin, events
@@ -60,25 +63,27 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/audio/speech")
     async def speech(asked: SpeechRequest, request: Request) -> Response:
-        house = service.house()
-        pieces = await begin(request, speak(service, asked, choose_voice(house, asked.voice)))
+        engines = service.house().engines
+        choice = choose_voice(service.house(), engines.tts, asked.voice)
+        pieces = await begin(request, speak(service, asked, choice.voice))
+        headers = provenance.headers(engines.tts.name, choice)
         if asked.stream_format == "sse":
-            told = _tell(pieces, house.engines.llm.count_tokens(asked.input))
-            return LiveResponse(events(told), EVENT_STREAM, service.send_timeout_s)
-        return LiveResponse(_data(pieces), MEDIA_TYPES[asked.response_format], service.send_timeout_s)
+            told = _tell(pieces, engines.llm.count_tokens(asked.input))
+            return LiveResponse(events(told), EVENT_STREAM, service.send_timeout_s, headers)
+        return LiveResponse(_data(pieces), MEDIA_TYPES[asked.response_format], service.send_timeout_s, headers)
 
     return routes
 
 
-def choose_voice(house: House, asked: str | VoiceId) -> str | None:
-    """The voice a client means; None: the default. Raises `WrongField` for one that is not there."""
+def choose_voice(house: House, tts: TextToSpeech, asked: str | VoiceId) -> Choice:
+    """The voice a client means: an engine's own or an enrolled one. Raises `WrongField` for one that is not there."""
     name = asked if isinstance(asked, str) else asked.id
-    if not name or (name in STOCK_VOICES and name not in house.engines.tts.voices):
-        return house.voice
+    stock = name in STOCK_VOICES and name not in tts.voices and house.voices.find(name) is None
     try:
-        return house.check_voice(name)
+        choice = choose(None if stock or not name else name, house.voices, tts)
     except NotFound as error:
         raise errors.WrongField("voice", str(error)) from None
+    return Choice(house.voice) if choice == Choice(None) else choice
 
 
 class Piece(NamedTuple):
@@ -91,9 +96,9 @@ class Piece(NamedTuple):
 async def speak(service: Service, asked: SpeechRequest, voice: str | None) -> AsyncGenerator[Piece, None]:
     """The file, bit by bit; each bit goes out as soon as the engine has made what is in it."""
     house = service.house()
-    tts = house.engines.tts
     watchdog = Watchdog("speech engine", house.policy.reply.stall_timeout_s)
-    async with service.requests.slot(), _Writer.opened(asked, tts.sample_rate_hz) as file:
+    async with service.at_work() as engines, _Writer.opened(asked, engines.tts.sample_rate_hz) as file:
+        tts = engines.tts
         speech = tts.speak(_clauses(asked.input), voice=voice, language=house.language)
         async with aclosing(watchdog.watch(speech)) as chunks:
             async for chunk in chunks:

@@ -5,7 +5,7 @@ Knows HTTP and asyncio; nothing of what is being sent.
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -64,8 +64,14 @@ class LiveResponse(StreamingResponse):
     """Sends what `body` gives as it comes, and closes it however this ends: also when the client leaves, or takes
     nothing for `send_timeout_s`."""
 
-    def __init__(self, body: AsyncGenerator[bytes, None], media_type: str, send_timeout_s: float) -> None:
-        super().__init__(body, media_type=media_type, headers={"Cache-Control": "no-store"})
+    def __init__(
+        self,
+        body: AsyncGenerator[bytes, None],
+        media_type: str,
+        send_timeout_s: float,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(body, media_type=media_type, headers={"Cache-Control": "no-store", **(headers or {})})
         self._body = body
         self._send_timeout_s = send_timeout_s
 

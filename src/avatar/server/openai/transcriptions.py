@@ -20,7 +20,7 @@ from avatar.core.audio import INPUT_RATE_HZ, Pcm
 from avatar.core.languages import name_of, space_in
 from avatar.core.segments import find_speech
 from avatar.core.subtitles import Caption, srt, vtt
-from avatar.engines.base import SpeechTranslation, TranscriptStream, VoiceActivity
+from avatar.engines.base import SpeechToText, SpeechTranslation, TranscriptStream, VoiceActivity
 from avatar.server.openai import errors
 from avatar.server.openai.service import Service
 from avatar.server.openai.streams import EVENT_STREAM, LiveResponse, begin, events, while_connected
@@ -56,25 +56,24 @@ class Listening:
         """All of it so far."""
         return "".join(part.text for part in self.spoken)
 
-    async def listen(self, max_s: float) -> AsyncGenerator[Spoken, None]:
-        """What is said, in order. Raises `BadAudio`, `BufferLimit` and the engines' errors."""
-        pcm = await self.house.decoder.decode(self.upload.data, max_s=max_s)
-        self.duration_s = pcm.size / INPUT_RATE_HZ
-        self.language = self.upload.language
-        vad = self.house.engines.vad
-        for segment in find_speech(await _voice(vad, pcm)):
-            start, end = segment.start * vad.frame_samples, segment.end * vad.frame_samples
-            said = await self._transcribe(pcm[start:end])
-            if not said:
-                continue
-            space = space_in("en" if self.translate else self.language) if self.spoken else ""
-            part = Spoken(start / INPUT_RATE_HZ, end / INPUT_RATE_HZ, space + said, segment.voice)
-            self.spoken.append(part)
-            yield part
+    async def listen(self, service: Service) -> AsyncGenerator[Spoken, None]:
+        """What is said, in order. Raises `CapacityError`, `BadAudio`, `BufferLimit` and the engines' errors."""
+        async with service.at_work() as engines:
+            pcm = await self.house.decoder.decode(self.upload.data, max_s=service.max_upload_s)
+            self.duration_s = pcm.size / INPUT_RATE_HZ
+            self.language = self.upload.language
+            frame = engines.vad.frame_samples
+            for segment in find_speech(await _voice(engines.vad, pcm)):
+                start, end = segment.start * frame, segment.end * frame
+                if said := await self._transcribe(engines.stt, pcm[start:end]):
+                    space = space_in("en" if self.translate else self.language) if self.spoken else ""
+                    part = Spoken(start / INPUT_RATE_HZ, end / INPUT_RATE_HZ, space + said, segment.voice)
+                    self.spoken.append(part)
+                    yield part
 
-    async def _transcribe(self, pcm: Pcm) -> str:
+    async def _transcribe(self, stt: SpeechToText, pcm: Pcm) -> str:
         """The text of one segment; the language of the first that has one is that of the rest."""
-        stream = self._open()
+        stream = self._open(stt)
         try:
             stream.accept(pcm)
             transcript = await within(self.house.policy.stt_timeout_s, stream.finish(), "speech recognition")
@@ -83,8 +82,7 @@ class Listening:
         self.language = self.language or transcript.language
         return transcript.text.strip()
 
-    def _open(self) -> TranscriptStream:
-        stt = self.house.engines.stt
+    def _open(self, stt: SpeechToText) -> TranscriptStream:
         if not self.translate:
             return stt.open(self.language)
         assert isinstance(stt, SpeechTranslation)
@@ -122,13 +120,13 @@ async def _answer(service: Service, request: Request, *, translate: bool) -> Res
 
 
 async def _hear_all(service: Service, listening: Listening) -> None:
-    async with service.requests.slot(), aclosing(listening.listen(service.max_upload_s)) as parts:
+    async with aclosing(listening.listen(service)) as parts:
         async for _ in parts:
             pass
 
 
 async def _tell(service: Service, listening: Listening) -> AsyncGenerator[dict[str, Any], None]:
-    async with service.requests.slot(), aclosing(listening.listen(service.max_upload_s)) as parts:
+    async with aclosing(listening.listen(service)) as parts:
         async for part in parts:
             yield {"type": "transcript.text.delta", "delta": part.text}
     tokens = listening.house.engines.llm.count_tokens(listening.text)

@@ -4,7 +4,7 @@
     python benchmarks/endpointing.py dump                           what there is to decide on in each pause
 
 `run` feeds every recording of `tests/corpus` to the real `Ears` (Silero, Smart Turn), faster than real time; time is
-audio, so what a verdict takes to compute does not count. Chinese has no transcriber here, and so no words. `dump`
+audio, so what a verdict takes to compute does not count. Chinese words are read from the script. `dump`
 writes `.pytest_cache/endpointing/pauses.json`: for
 each pause Smart Turn's probability after so much silence, and Moonshine's words. `endpointing_policies.py` tries
 policies on it in milliseconds. What Smart Turn answered is kept there too, so a second run takes seconds.
@@ -105,6 +105,21 @@ async def loaded() -> AsyncIterator[Models]:
             await engine.aclose()
 
 
+class Reader:
+    """Stands for a transcriber of Chinese, for none is at hand: reads the script up to `now_ms`, less its last mark."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self.now_ms = 0.0
+        self.stt = FakeSpeechToText(lambda _: self._said(), language="zh")
+
+    def _said(self) -> str:
+        said = [pause.said for pause in self._recording.pauses if pause.start_ms <= self.now_ms]
+        over = self.now_ms >= self._recording.end_ms - FRAME_MS
+        text = self._recording.name.rsplit(" [", 1)[0] if over else (said[-1] if said else "")
+        return text.rstrip("，。？")
+
+
 class Listener:
     """Real ears on one recording, frame by frame; it takes their turns as a session would."""
 
@@ -200,9 +215,9 @@ async def run(policy: TurnPolicy) -> None:
     outcomes = []
     async with loaded() as models:
         for recording in recordings():
-            stt = models.stt if recording.language == "en" else FakeSpeechToText("")
-            listener = Listener(models, policy, stt)
-            async for _ in listener.frames(recording.pcm):
+            reader = Reader(recording)
+            listener = Listener(models, policy, models.stt if recording.language == "en" else reader.stt)
+            async for reader.now_ms in listener.frames(recording.pcm):
                 pass
             await listener.aclose()
             outcomes.append(judge(recording, [commit.at_ms for commit in listener.commits]))

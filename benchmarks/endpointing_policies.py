@@ -8,13 +8,14 @@ assumed that no turn was taken before: later questions then hear more of the utt
 """
 
 import json
-import re
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import numpy as np
 
+from avatar.core.completeness import Completeness, completeness
+from avatar.core.turns import WAIT_BY_SOUND, WAIT_BY_WORDS
 from endpointing import CACHE, FRAME_MS, SILENCES_MS
 
 Pause = dict[str, Any]
@@ -36,38 +37,8 @@ class Policy:
     ceiling_ms: float = 1500
     unfinished_ceiling_ms: float = 1500
     words: bool = False
-
-
-# --- words --------------------------------------------------------------------------------------
-
-# English: words few sentences end with. Left out are those that often do: "on", "in", "that", "so".
-_OPEN_WORDS = frozenset(
-    "a an the my your our their every and or but because although if than of from with into for to at by "
-    "is are was were am i'm it's that's i we they he she uh um er erm hmm".split()
-)
-_OPEN_ENDS = tuple(
-    "， 、 那个 这个 就是 就是说 然后 嗯 呃 的话 因为 所以 如果 但是 还有 或者 和 跟 想要 我 在".split(" ")
-)
-# Numbers and spelled letters come in groups, and nothing in a group says that it is the last.
-_IN_GROUPS = re.compile(
-    r"\b(zero|one|two|three|four|five|six|seven|eight|nine|hundred|thousand|oh|[b-hj-z]|\d+)$|[零一二三四五六七八九]$"
-)
-_LAST_WORD = re.compile(r"[a-z']+$")
-
-
-def sounds_unfinished(text: str, language: str) -> bool:
-    """Does `text`, as transcribed, stop where no sentence ends? Its last mark counts only if it is a comma, a dash or
-    an ellipsis: transcribers put a full stop after anything."""
-    said = text.strip().lower()
-    if said.endswith((",", "...", "…", "-", "—")):
-        return True
-    said = said.rstrip(".!?。！？ ")
-    if _IN_GROUPS.search(said):
-        return True
-    if language == "zh":
-        return said.endswith(_OPEN_ENDS)
-    last = _LAST_WORD.search(said)
-    return last is not None and last[0] in _OPEN_WORDS and last[0] != said
+    witnesses: bool = False
+    """Sound and words must both say so, as turn-taking does it now."""
 
 
 # --- decisions ----------------------------------------------------------------------------------
@@ -81,15 +52,30 @@ def load() -> list[list[Pause]]:
         frames = np.arange(0, SILENCES_MS[-1] + 1, FRAME_MS)
         nearest = np.clip(np.searchsorted(SILENCES_MS, frames, side="right") - 1, 0, len(pause["probabilities"]) - 1)
         pause["probabilities"] = [pause["probabilities"][at] for at in nearest]
-        pause["words"] = sounds_unfinished(pause["text"], pause["language"])
+        pause["words"] = completeness(pause["text"])
         if pause["truth"] == "end":
             pause["lasted_ms"] = np.inf
     return [pauses for pauses in turns if pauses]
 
 
+def _part(over: bool, words: Completeness) -> float:
+    """Of the ceiling that is waited, as `core/turns.py` has it."""
+    if over and words in (Completeness.FINISHED, Completeness.UNKNOWN):
+        return 0.0
+    if words is Completeness.FINISHED:
+        return WAIT_BY_WORDS
+    return WAIT_BY_SOUND if over and words is Completeness.UNCLEAR else 1.0
+
+
 def decided_ms(pause: Pause, policy: Policy) -> float | None:
     """After how much silence the turn is taken; None: the speaker goes on first."""
-    open_words = policy.words and pause["words"]
+    words = pause["words"] if policy.words else Completeness.UNKNOWN
+    open_words = words is Completeness.UNFINISHED
+    if policy.witnesses:
+        over = pause["probabilities"][int(policy.first_ms) // FRAME_MS] >= policy.threshold
+        decided = policy.ceiling_ms * _part(over, words)
+        decided = max(decided, policy.first_ms)
+        return decided if pause["lasted_ms"] >= decided else None
     ceiling_ms = policy.unfinished_ceiling_ms if open_words else policy.ceiling_ms
     lasted_ms: float = pause["lasted_ms"]
     silence_ms, step_ms = policy.first_ms, policy.again_ms or ceiling_ms
@@ -133,6 +119,7 @@ def score(turns: list[list[Pause]], policy: Policy) -> Score:
 # --- reports ------------------------------------------------------------------------------------
 
 NAMED = {
+    "two witnesses, 224 ms": Policy(ceiling_ms=1200, words=True, witnesses=True),
     "one question at 224 ms, 0.5": Policy(),
     "again every 96 ms": Policy(again_ms=96),
     "again every 192 ms": Policy(again_ms=192),

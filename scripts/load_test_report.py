@@ -31,6 +31,7 @@ LATENCIES = {
     "stt": "of that: speech to text",
     "llm_ttft": "of that: LLM, to its first token",
     "tts_ttfa": "of that: speech, to its first audio",
+    "own": "of that: in AVATAR's own code",
     "server_voice_to_voice": "voice to voice, as the server counts",
 }
 """Key in the report to words. The first is the callers' own measurement, the rest `metrics` of `reply.done`."""

@@ -105,7 +105,7 @@ async def test_a_reply_that_nobody_heard_yet_makes_one_turn_with_what_follows() 
 
     def transcribe(pcm: Pcm) -> str:
         lengths.append(pcm.size / 16000)
-        return "words"
+        return "yes"
 
     fakes.stt.text = transcribe
     async with talking(fakes) as client:
@@ -115,7 +115,7 @@ async def test_a_reply_that_nobody_heard_yet_makes_one_turn_with_what_follows() 
         await client.rest(6)
     assert lengths[-1] > 2.2
     assert [turn.status for turn in client.done] == ["interrupted", "completed"]
-    assert [message.content for message in fakes.llm.requests[-1]] == ["be kind", "words"]
+    assert [message.content for message in fakes.llm.requests[-1]] == ["be kind", "yes"]
 
 
 async def test_a_typed_turn_takes_over() -> None:

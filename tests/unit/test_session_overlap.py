@@ -46,7 +46,7 @@ def names(client: Client) -> list[str]:
 
 @pytest.mark.parametrize("word", ["Mm-hm.", "Okay.", "嗯嗯", ""])
 async def test_a_listeners_noise_holds_the_reply_and_lets_it_go_on_where_it_was(word: str) -> None:
-    async with talking(fakes_that_hear("a question", word)) as client:
+    async with talking(fakes_that_hear("what is it now?", word)) as client:
         await ask(client)
         await client.speak(0.3)
         await client.rest(10)
@@ -55,7 +55,7 @@ async def test_a_listeners_noise_holds_the_reply_and_lets_it_go_on_where_it_was(
     assert (done.status, done.heard_text) == ("completed", LONG)
     assert done.metrics.underruns == 0
     assert client.audio_s() == pytest.approx(len(LONG.replace(". ", ".")) * 0.05, abs=0.1)
-    assert client.transcripts == ["a question"]
+    assert client.transcripts == ["what is it now?"]
     assert len(client.of(SpeechStarted)) == len(client.of(SpeechStopped)) == 2
     (held,), (resumed,) = client.times(ReplyHeld), client.times(ReplyResumed)
     assert resumed - held < 0.6
@@ -64,7 +64,7 @@ async def test_a_listeners_noise_holds_the_reply_and_lets_it_go_on_where_it_was(
 
 
 async def test_words_stop_it() -> None:
-    async with talking(fakes_that_hear("a question", "Stop it.")) as client:
+    async with talking(fakes_that_hear("what is it now?", "Stop it.")) as client:
         await ask(client)
         began = asyncio.get_running_loop().time()
         await client.speak(0.3)
@@ -73,12 +73,12 @@ async def test_words_stop_it() -> None:
     assert (first.status, second.status) == ("interrupted", "completed")
     (held,) = client.times(ReplyHeld)
     assert held - began < 0.15
-    assert client.transcripts == ["a question", "Stop it."]
+    assert client.transcripts == ["what is it now?", "Stop it."]
     assert client.engines.llm.requests[1][-1].content == "(I interrupted you there.)\nStop it."
 
 
 async def test_a_long_sentence_stops_it_before_its_end() -> None:
-    async with talking(fakes_that_hear("a question", "")) as client:
+    async with talking(fakes_that_hear("what is it now?", "")) as client:
         await ask(client)
         began = asyncio.get_running_loop().time()
         await client.speak(2)
@@ -89,13 +89,13 @@ async def test_a_long_sentence_stops_it_before_its_end() -> None:
 
 
 async def test_a_yes_to_a_question_is_an_answer() -> None:
-    fakes = fakes_that_hear("a question", "Yes.", reply="Shall I go on?")
+    fakes = fakes_that_hear("what is it now?", "Yes.", reply="Shall I go on?")
     async with talking(fakes) as client:
         await client.speak(1.2)
         await client.rest(0.6)
         await client.speak(0.3)
         await client.rest(6)
-    assert client.transcripts == ["a question", "Yes."]
+    assert client.transcripts == ["what is it now?", "Yes."]
 
 
 async def test_the_reply_coming_back_through_the_room_is_not_the_user() -> None:
@@ -112,7 +112,7 @@ async def test_the_reply_coming_back_through_the_room_is_not_the_user() -> None:
                 said += chunk.pcm.size
                 yield replace(chunk, pcm=speech[said - chunk.pcm.size : said])
 
-    fakes = fakes_that_hear("a question", "This is quite")
+    fakes = fakes_that_hear("what is it now?", "This is quite")
     fakes.tts = Speaking()
     async with talking(fakes) as client:
         await ask(client)
@@ -128,7 +128,7 @@ async def test_the_reply_coming_back_through_the_room_is_not_the_user() -> None:
 
 
 async def test_a_cough_only_lowers_it() -> None:
-    async with talking(fakes_that_hear("a question", "")) as client:
+    async with talking(fakes_that_hear("what is it now?", "")) as client:
         await ask(client)
         await client.speak(0.04)
         await client.rest(8)

@@ -49,6 +49,7 @@ async def test_an_eager_reply_works_while_the_end_of_the_turn_is_waited_for() ->
 
 async def test_audio_that_is_ready_early_waits_for_the_turn() -> None:
     fakes = slow()
+    fakes.stt.text = "I think so"
     fakes.end_of_turn = FakeEndOfTurn(0.1)  # the ceiling ends the turn
     async with talking(fakes) as client:
         metrics = await ask(client)
@@ -87,6 +88,7 @@ async def test_a_recording_has_no_endpoint_and_typed_words_no_transcription() ->
 
 async def test_dropped_replies_are_counted_in_their_turn_alone() -> None:
     fakes = slow()
+    fakes.stt.text = "I think so"
     fakes.end_of_turn = FakeEndOfTurn(0.1)
     async with talking(fakes) as client:
         for _ in range(2):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from avatar.core.completeness import Completeness
 from avatar.core.turn_events import (
     AbandonTurn,
     Action,
@@ -30,7 +31,7 @@ from avatar.core.turn_events import (
     ReplyHeard,
     ResumeReply,
 )
-from avatar.core.turns import Phase, TurnPolicy, TurnTaking
+from avatar.core.turns import WAIT_BY_SOUND, WAIT_BY_WORDS, Phase, TurnPolicy, TurnTaking
 
 FRAME_MS = 32.0
 POLICY = TurnPolicy()
@@ -43,11 +44,11 @@ class Microphone:
         self,
         policy: TurnPolicy = POLICY,
         verdict: float | None = 0.9,
-        unfinished: bool = False,
+        words: Completeness = Completeness.UNKNOWN,
         overlap: dict[OverlapStage, OverlapSound] | None = None,
     ) -> None:
         self.machine = TurnTaking(policy)
-        self.verdict = EndVerdict(verdict, unfinished)
+        self.verdict = EndVerdict(verdict, words)
         self.overlap = overlap or {}
         self.now_ms = 0.0
         self.actions: list[Action] = []
@@ -128,10 +129,31 @@ def test_a_breath_in_a_pause_is_not_going_on() -> None:
     assert DropReply not in mic.kinds
 
 
-def test_words_that_sound_unfinished_wait_for_the_ceiling() -> None:
-    mic = Microphone(verdict=0.99, unfinished=True).speak(960).rest(800)
-    assert mic.kinds == [BeginTurn, PrepareReply, AskEnd]
-    assert mic.rest(600).kinds[-1] is CommitTurn
+@pytest.mark.parametrize(
+    ("sound", "words", "part"),
+    [
+        (0.9, Completeness.FINISHED, 0),
+        (0.9, Completeness.UNKNOWN, 0),
+        (0.1, Completeness.FINISHED, WAIT_BY_WORDS),
+        (None, Completeness.FINISHED, WAIT_BY_WORDS),
+        (0.9, Completeness.UNCLEAR, WAIT_BY_SOUND),
+        (0.9, Completeness.UNFINISHED, 1),
+        (0.1, Completeness.UNCLEAR, 1),
+        (0.1, Completeness.UNKNOWN, 1),
+    ],
+)
+def test_the_surer_the_sooner(sound: float | None, words: Completeness, part: float) -> None:
+    mic = Microphone(verdict=sound, words=words).speak(960).rest(2000)
+    commit = mic.actions[-1]
+    assert isinstance(commit, CommitTurn)
+    wait_ms = max(POLICY.silence_ms, part * POLICY.ceiling_ms)
+    assert wait_ms <= commit.at_ms - commit.speech_end_ms < wait_ms + FRAME_MS
+
+
+def test_what_was_waited_for_in_one_pause_is_not_for_the_next() -> None:
+    mic = Microphone(verdict=0.1, words=Completeness.FINISHED).speak(960).rest(320)
+    mic.verdict = EndVerdict(0.1, Completeness.UNCLEAR)
+    assert CommitTurn not in mic.speak(320).rest(1000).kinds
 
 
 def test_speech_over_a_reply_nobody_has_heard_yet_interrupts_it_at_once() -> None:

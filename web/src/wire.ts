@@ -156,6 +156,8 @@ export interface ReplyMetrics {
   queue_ms?: number | null;
   /** First audio being sent to the socket having taken it. */
   wire_ms?: number | null;
+  /** Decision that the turn is over to first audio taken, less what engines were at work. */
+  own_ms?: number | null;
   /** Last speech sample (push-to-talk: `audio.end`; typed turns: the message) to first audio sent. */
   voice_to_voice_ms?: number | null;
   /** Replies of this turn that were prepared and dropped. */

@@ -26,6 +26,7 @@ from avatar.core.audio import (
     samples_to_ms,
     silence,
 )
+from avatar.core.completeness import Completeness, completeness
 from avatar.core.errors import AvatarError, BufferLimit
 from avatar.core.turn_events import (
     AbandonTurn,
@@ -43,7 +44,6 @@ from avatar.core.turn_events import (
     OverlapVerdict,
 )
 from avatar.core.turns import Phase, TurnPolicy, TurnTaking
-from avatar.core.unfinished import sounds_unfinished
 from avatar.engines.base import EndOfTurn, VoiceActivity
 
 logger = logging.getLogger(__name__)
@@ -109,6 +109,7 @@ class Ears:
         preroll_ms = PREROLL_MS + policy.min_speech_ms + policy.barge_in_ms
         self._preroll: deque[Pcm] = deque(maxlen=max(1, int(preroll_ms / self._frame_ms)))
         self._heard_frames = 0
+        self._is_input_rate = rate_hz == INPUT_RATE_HZ
         self._wire = bytearray()
         self._wire_frame_bytes = 2 * ms_to_samples(self._frame_ms, rate_hz)
         self._held: deque[Pcm] = deque()
@@ -139,10 +140,12 @@ class Ears:
         check_whole_samples(pcm16)
         self._last_audio_s = self._loop.time()
         self._wire += pcm16
-        if len(self._wire) < self._wire_frame_bytes * (QUIET_FRAMES if self._turns.idle else 1):
+        whole = len(self._wire) // self._wire_frame_bytes
+        if whole < (QUIET_FRAMES if self._turns.idle else 1):
             return
-        frames = list(self._framer.push(self._resampler.push(pcm16_to_float(bytes(self._wire)))))
-        self._wire.clear()
+        pcm = pcm16_to_float(bytes(self._wire[: whole * self._wire_frame_bytes]))
+        del self._wire[: whole * self._wire_frame_bytes]
+        frames = list(pcm.reshape(whole, -1) if self._is_input_rate else self._framer.push(self._resampler.push(pcm)))
         room = MAX_HELD_FRAMES - len(self._held)
         self._held.extend(frames[:room])
         self._catch_up()
@@ -211,7 +214,9 @@ class Ears:
         """Whether the next frame is judged now; one that may wait for company while nobody speaks is not."""
         if not self._judged and len(self._held) >= (QUIET_FRAMES if self._turns.idle else 1):
             together = [self._held[index] for index in range(min(len(self._held), QUIET_FRAMES))]
-            self._judged.extend(self._voice.probabilities(np.concatenate(together)))
+            self._judged.extend(
+                self._voice.probabilities(together[0] if len(together) == 1 else np.concatenate(together))
+            )
         return bool(self._judged)
 
     def _frame(self, frame: Pcm, probability: float) -> None:
@@ -293,7 +298,7 @@ class Ears:
         sound = self._in_time(self._end_of_turn.probability(self.utterance.pcm), "end-of-turn detection")
         words = self._in_time(self.utterance.last_words(), "speech recognition")
         probability, said = await asyncio.gather(sound, words)
-        return EndVerdict(probability, sounds_unfinished(said or ""))
+        return EndVerdict(probability, completeness(said.text, said.language) if said else Completeness.UNKNOWN)
 
     async def _overlap_verdict(self, *, over: bool) -> OverlapVerdict:
         assert self.utterance is not None

@@ -46,7 +46,7 @@ class Utterance:
         self._samples = 0
         self._listening = 0
         self._asked = False
-        self._words = ""
+        self._said = Said("")
         self._heard = asyncio.Event()
         self._heard.set()
 
@@ -72,19 +72,19 @@ class Utterance:
         self._heard.clear()
         try:
             transcript = await within(self._timeout_s, self._stream.finish(), "speech recognition")
-            self._words = transcript.text.strip()
+            self._said = Said(transcript.text.strip(), transcript.language, pcm)
         finally:
             self._listening -= 1
             if not self._listening:
                 self._heard.set()
-        return Said(self._words, transcript.language, pcm)
+        return self._said
 
-    async def last_words(self) -> str:
+    async def last_words(self) -> Said:
         """What `listen` found, or is about to find, since `goes_on`."""
         if not self._asked:
-            return (await self.listen()).text
+            return await self.listen()
         await self._heard.wait()
-        return self._words
+        return self._said
 
     def goes_on(self) -> None:
         """Speech went on after a pause: what was found is not its end."""

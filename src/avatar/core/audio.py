@@ -18,6 +18,7 @@ INPUT_RATE_HZ = 16_000
 """What every speech-to-text, voice-activity and end-of-turn engine takes."""
 
 _INT16_SCALE = 32768.0
+_INT16_MIN, _INT16_MAX = np.float32(-32768), np.float32(32767)
 
 
 def check_whole_samples(data: bytes) -> None:
@@ -34,8 +35,11 @@ def pcm16_to_float(data: bytes) -> Pcm:
 
 def float_to_pcm16(pcm: Pcm) -> bytes:
     """Float32 in -1…1 to little-endian int16 bytes; what lies outside is clipped."""
-    scaled = np.clip(pcm * np.float32(_INT16_SCALE), -32768, 32767)
-    data: bytes = np.rint(scaled).astype("<i2").tobytes()
+    scaled = pcm * np.float32(_INT16_SCALE)
+    np.rint(scaled, out=scaled)
+    np.minimum(scaled, _INT16_MAX, out=scaled)  # np.clip goes through layers that cost more than the work
+    np.maximum(scaled, _INT16_MIN, out=scaled)
+    data: bytes = scaled.astype("<i2").tobytes()
     return data
 
 

@@ -3,6 +3,7 @@
 Pure arithmetic on times that others take; knows no clock, no task and no wire.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
@@ -10,6 +11,8 @@ Stage = Literal["endpoint", "stt", "llm_first_token", "first_clause", "tts_first
 """In the order of a turn: until it is found to be over; until the transcript; until the model's first token; its first
 clause; the first audio; until that is sent, held back as long as the turn may go on; until the socket has taken it."""
 STAGES: tuple[Stage, ...] = get_args(Stage)
+ENGINE_STAGES: tuple[Stage, ...] = ("stt", "llm_first_token", "first_clause", "tts_first_audio")
+"""In which an engine works; they follow one another."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class TurnMetrics:
     tts_ttfa_ms: float | None = None
     queue_ms: float | None = None
     wire_ms: float | None = None
+    own_ms: float | None = None
     voice_to_voice_ms: float | None = None
     eager_tries: int = 0
     wasted_tokens: int = 0
@@ -94,6 +98,7 @@ class TurnTrace:
             tts_ttfa_ms=self._ms("tts_first_audio"),
             queue_ms=self._ms("queue"),
             wire_ms=self._ms("wire"),
+            own_ms=self._own_ms(),
             voice_to_voice_ms=None if sent_s is None else _to_ms(sent_s - origin_s),
             underruns=underruns,
             trace=self._spans(origin_s),
@@ -105,6 +110,18 @@ class TurnTrace:
             return None
         start_s, end_s = self._times_s[stage]
         return _to_ms(end_s - start_s)
+
+    def _own_ms(self) -> float | None:
+        """Of the time between the decision that the turn is over and its first sound on the wire, what no engine took:
+        prompts, queues, clauses, sockets, an event loop that was busy."""
+        if "wire" not in self._times_s:
+            return None
+        decided_s, told_s = self.end_s("endpoint") or -math.inf, self._times_s["wire"][1]
+        own_s = told_s - max(decided_s, min(start_s for start_s, _ in self._times_s.values()))
+        for stage in ENGINE_STAGES:
+            start_s, end_s = self._times_s.get(stage, (0.0, 0.0))
+            own_s -= max(0.0, end_s - max(start_s, decided_s))
+        return _to_ms(own_s)
 
     def _spans(self, origin_s: float) -> tuple[Span, ...]:
         times = [(stage, self._times_s[stage]) for stage in STAGES if stage in self._times_s]

@@ -6,6 +6,8 @@ Plain data. Times are milliseconds of input audio.
 from dataclasses import dataclass
 from enum import Enum
 
+from avatar.core.completeness import Completeness
+
 # --- voice over a reply ---------------------------------------------------------------------------
 
 
@@ -41,11 +43,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class EndVerdict:
-    """Answer to `AskEnd`: how likely the turn is over by its sound (None: the detector could not say in time), and
-    whether its words sound `unfinished`."""
+    """Answer to `AskEnd`: how likely the turn is over by its sound (None: the detector could not say in time), and what
+    its words say."""
 
     probability: float | None
-    unfinished: bool = False
+    words: Completeness = Completeness.UNKNOWN
 
 
 @dataclass(frozen=True)

@@ -233,6 +233,9 @@ class ReplyMetrics(WireModel):
     tts_ttfa_ms: float | None = Field(None, description="First clause to first audio.")
     queue_ms: float | None = Field(None, description="First audio, held until the turn is over, to its being sent.")
     wire_ms: float | None = Field(None, description="First audio being sent to the socket having taken it.")
+    own_ms: float | None = Field(
+        None, description="Decision that the turn is over to first audio taken, less what engines were at work."
+    )
     voice_to_voice_ms: float | None = Field(
         None,
         description="Last speech sample (push-to-talk: `audio.end`; typed turns: the message) to first audio sent.",

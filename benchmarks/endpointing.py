@@ -46,6 +46,8 @@ from avatar.settings import default_models_dir  # noqa: E402
 
 CACHE = ROOT / ".pytest_cache" / "endpointing"
 FRAME_MS = 32
+SOON_MS = 250
+"""Who goes on so soon after the decision makes one turn of it: no word of the reply was heard yet."""
 STT_TIMEOUT_S = 30.0
 ears.VERDICT_TIMEOUT_S = 30.0  # what a verdict takes does not count here
 NEVER_MS = 1e9
@@ -178,21 +180,25 @@ def recordings() -> list[Recording]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a recording. `cut_offs`: turns taken while the speaker was not done. `delay_ms`: from the true end
-    to the decision; None: no turn was taken after it."""
+    """What became of a recording. `cut_offs`: turns taken while the speaker was not done; `heard`: those whose speaker
+    went on later than `SOON_MS`, into the reply. `delay_ms`: from the true end to the decision; None: no turn was taken
+    after it."""
 
     kind: str
     language: str
     name: str
     cut_offs: int
+    heard: int
     delay_ms: float | None
 
 
 def judge(recording: Recording, commits_ms: list[float]) -> Outcome:
     """Compare decisions with the truth."""
     late = [at_ms - recording.end_ms for at_ms in commits_ms if at_ms >= recording.end_ms]
-    cut_offs = sum(not recording.may_end(at_ms) for at_ms in commits_ms)
-    return Outcome(recording.kind, recording.language, recording.name, cut_offs, late[0] if late else None)
+    early = [at_ms for at_ms in commits_ms if not recording.may_end(at_ms)]
+    heard = sum(at_ms + SOON_MS < pause.end_ms for at_ms in early for pause in recording.pauses if pause.holds(at_ms))
+    about = recording.kind, recording.language, recording.name
+    return Outcome(*about, len(early), heard, late[0] if late else None)
 
 
 def table(outcomes: list[Outcome]) -> str:
@@ -201,13 +207,15 @@ def table(outcomes: list[Outcome]) -> str:
     for outcome in outcomes:
         groups[outcome.kind, outcome.language].append(outcome)
         groups["**all**", ""].append(outcome)
-    rows = ["| kind | language | turns | cut off | never taken | delay p50 | p95 |", "|---|---|---|---|---|---|---|"]
+    head = "| kind | language | turns | taken early | cut off | never taken | delay p50 | p95 |"
+    rows = [head, "|---|---|---|---|---|---|---|---|"]
     for (kind, language), group in sorted(groups.items()):
         delays_ms = [outcome.delay_ms for outcome in group if outcome.delay_ms is not None]
         p50, p95 = np.percentile(delays_ms, [50, 95]) if delays_ms else (np.nan, np.nan)
-        cut_off = sum(outcome.cut_offs > 0 for outcome in group)
+        early = sum(outcome.cut_offs > 0 for outcome in group)
+        cut_off = sum(outcome.heard > 0 for outcome in group)
         missed = len(group) - len(delays_ms)
-        rows.append(f"| {kind} | {language} | {len(group)} | {cut_off} | {missed} | {p50:.0f} | {p95:.0f} |")
+        rows.append(f"| {kind} | {language} | {len(group)} | {early} | {cut_off} | {missed} | {p50:.0f} | {p95:.0f} |")
     return "\n".join(rows)
 
 

@@ -41,6 +41,10 @@ class Pause:
     may_end: bool
     said: str = ""
 
+    def holds(self, at_ms: float) -> bool:
+        """Is `at_ms` in it?"""
+        return self.start_ms <= at_ms <= self.end_ms
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -55,7 +59,7 @@ class Recording:
 
     def may_end(self, at_ms: float) -> bool:
         """Is it right, or no mistake, to take the turn at `at_ms`?"""
-        return at_ms >= self.end_ms or any(p.may_end and p.start_ms <= at_ms <= p.end_ms for p in self.pauses)
+        return at_ms >= self.end_ms or any(p.may_end and p.holds(at_ms) for p in self.pauses)
 
 
 def speak(utterance: Utterance) -> Recording:

@@ -23,7 +23,7 @@ _OPEN_WORDS = frozenset(
 )
 """Words few English sentences end with. Left out are those that often do: "on", "in", "that", "so"."""
 _OPEN_ENDS = tuple(
-    "， 、 那个 这个 就是 就是说 然后 嗯 呃 的话 因为 所以 如果 但是 还有 或者 和 跟 想要 我 在 去 把 给 请问".split()
+    "， 、 那个 这个 就是 就是说 然后 呃 的话 因为 所以 如果 但是 还有 或者 和 跟 想要 我 在 去 把 给 请问".split()
 )
 _DIGIT = r"(?:zero|one|two|three|four|five|six|seven|eight|nine|oh|double|\d+|[b-hj-z])"
 _IN_GROUPS = re.compile(
@@ -38,7 +38,7 @@ _QUESTION = (
 )
 _COMMAND = (
     "tell give show read play set turn switch open close start stop pause remind translate explain describe write sing "
-    "spell count repeat find search call book order let's make"
+    "spell count repeat find search call order let's make"
 )
 _LEAD = r"^(?:(?:so|and|but|okay|ok|well|hey|please|um|uh|yes|no)\W+)*"
 _CALLS = re.compile(rf"{_LEAD}(?:{'|'.join((_QUESTION + ' ' + _COMMAND).split())})\b")
@@ -59,7 +59,7 @@ _ZH_QUESTION = re.compile(
 _ZH_COMMAND = re.compile(r"^(?:请(?!问|告诉)|帮我|给我|替我|播放|放|打开|关|讲|告诉我|翻译|提醒|设|读|念|唱|说|写|停).{3,}")
 _ZH_ANSWERS = frozenset(
     "好 好的 好吧 好啊 是 是的 对 对的 不 不是 不对 不要 不用 不用了 可以 行 没有 有 谢谢 你好 再见 停 继续 等等 "
-    "等一下 嗯 嗯好的 明白 算了 早上好 晚安 没问题 没关系 为什么 什么 真的".split()
+    "等一下 嗯好的 明白 算了 早上好 晚安 没问题 没关系 为什么 什么 真的".split()
 )
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _MARKS = re.compile(r"[\s.,!?;:。！？，；：、…—-]+")

@@ -87,7 +87,7 @@ LOWER_MS = 64
 # Part of the ceiling that is waited when only the words, or only the sound, say that the turn is over. On the corpus of
 # benchmarks/endpointing.py: 2.5 % of turns cut off; with one witness enough, 30 %.
 WAIT_BY_WORDS = 0.4
-WAIT_BY_SOUND = 0.75
+WAIT_BY_SOUND = 0.8
 # So much voice over a reply holds a word or two: worth asking what they are.
 WORDS_MS = 352
 # A silence this long ends a backchannel; "uh-huh" has a gap of its own.

@@ -49,6 +49,7 @@ from avatar.server import (
 )
 from avatar.server.openai import app as openai_app
 from avatar.server.openai.service import Service as OpenAIService
+from avatar.server.provenance import Provenance
 from avatar.settings import Settings, load
 from avatar.store import Store
 from avatar.voices.jobs import JobPolicy
@@ -108,7 +109,7 @@ class Service:
             self._library = await VoiceLibrary.open(
                 settings.data_dir / "voices",
                 self._store.voices,
-                voicing.enrolment(self.lineup, decoder, settings.models_dir),
+                voicing.enrolment(partial(voicing.serving, self.lineup), decoder, settings.models_dir),
                 self.feed.publish,
                 JobPolicy(timeout_s=settings.voices.enrolment_timeout_s, attempts=settings.voices.attempts),
             )
@@ -226,7 +227,13 @@ def assemble(service: Service) -> FastAPI:
     app.include_router(
         engines.router(service.lineup, partial(choosing.options, settings), partial(choosing.pick, settings))
     )
-    app.include_router(voices.router(service.library, lambda: service.house().speaker()))
+    app.include_router(
+        voices.router(
+            service.library,
+            lambda: service.house().speaker(),
+            Provenance(settings.voices.watermark, settings.voices.watermark_key),
+        )
+    )
     app.include_router(events.router(service.feed, server.send_timeout_s, server.allowed_origins))
     app.mount("/v1", openai_app.create(service.openai))
     pages.mount(app)

@@ -165,6 +165,12 @@ class VoicesSettings(Section):
     """Voices that people bring."""
 
     enrolment_timeout_s: float = Field(60.0, gt=0, description="Longest time one attempt at an enrolment may take.")
+    watermark: Literal["off", "cloned", "all"] = Field(
+        "cloned", description="Which clips of speech that leave over HTTP carry an inaudible watermark."
+    )
+    watermark_key: str = Field(
+        "avatar", min_length=1, description="Draws the watermark; who has it can find the mark, and remove it."
+    )
     attempts: int = Field(3, ge=1, le=10, description="Attempts at an enrolment before it has failed.")
 
 

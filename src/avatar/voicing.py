@@ -3,6 +3,7 @@
 With `app.py` the only code that sees engines and voices together; knows no settings object and no route.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from avatar.conversation.lineup import Lineup
@@ -20,14 +21,16 @@ SPEAKER_WEIGHTS = "ge2e-speaker"
 _NEEDED: tuple[Stage, ...] = ("vad", "stt", "tts")
 
 
-def enrolment(lineup: Lineup, decoder: DecoderPool, models_dir: Path) -> Enrolment:
-    """Enrolment with whatever engines serve when a step needs them; without one the step raises `Overloaded`."""
+def enrolment(engine_for: Callable[[Stage], Engine], decoder: DecoderPool | None, models_dir: Path) -> Enrolment:
+    """Enrolment with whatever engine serves a stage when a step needs it. Without a decoder it takes no recordings."""
 
     async def decode(data: bytes) -> Pcm:
+        if decoder is None:
+            raise Overloaded("There is no decoder here.")
         return await decoder.decode(data, max_s=MAX_S, rate_hz=REFERENCE_RATE_HZ)
 
     def speech(pcm: Pcm) -> list[float]:
-        vad = _engine(lineup, "vad")
+        vad = engine_for("vad")
         assert isinstance(vad, VoiceActivity)
         if vad.frame_samples != FRAME_SAMPLES:
             raise EngineFailed(
@@ -36,7 +39,7 @@ def enrolment(lineup: Lineup, decoder: DecoderPool, models_dir: Path) -> Enrolme
         return vad.open().probabilities(pcm)
 
     async def transcribe(pcm: Pcm, language: str | None) -> tuple[str, str | None]:
-        stt = _engine(lineup, "stt")
+        stt = engine_for("stt")
         assert isinstance(stt, SpeechToText)
         languages = stt.capabilities.languages
         if language and languages and language not in languages:
@@ -68,7 +71,8 @@ def introduce(lineup: Lineup, library: VoiceLibrary) -> None:
         library.start((tts.engine,) if clones else ())  # type: ignore[arg-type]  # as just seen
 
 
-def _engine(lineup: Lineup, stage: Stage) -> Engine:
+def serving(lineup: Lineup, stage: Stage) -> Engine:
+    """What serves a stage now. Raises `Overloaded`."""
     seat = lineup.seats[stage]
     if seat.loaded is None:
         raise Overloaded(seat.why_not)

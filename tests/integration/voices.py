@@ -33,7 +33,8 @@ def wav(pcm: Pcm, rate_hz: int = INPUT_RATE_HZ, subtype: str = "PCM_16") -> byte
 
 def at_level(pcm: Pcm, peak: float = 0.5) -> Pcm:
     """`pcm` as loud as a close microphone makes it."""
-    return (pcm * (peak / np.abs(pcm).max())).astype(np.float32)
+    loud: Pcm = (pcm * (peak / np.abs(pcm).max())).astype(np.float32)
+    return loud
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The command line: `avatar serve | doctor | models`.
+"""The command line: `avatar serve | doctor | models | voices`.
 
 Owns words and exit codes; the work is done elsewhere. `main` turns every `AvatarError` into one message.
 """
@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from avatar.cli import models
+from avatar.cli import models, voices
 from avatar.core.errors import AvatarError
 
 app = typer.Typer(help="AVATAR, a voice assistant on your own machine.", no_args_is_help=True, add_completion=False)
 app.add_typer(models.app, name="models")
+app.add_typer(voices.app, name="voices")
 
 Config = Annotated[Path | None, typer.Option("--config", help="An avatar.toml; default: the one in this folder.")]
 

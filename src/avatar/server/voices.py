@@ -23,7 +23,8 @@ from avatar.core.errors import AvatarError, BadAudio, BadMessage, BufferLimit, U
 from avatar.core.voices import VoiceStatus
 from avatar.engines.base import ClonesVoices, TextToSpeech
 from avatar.media.formats import HEAD_BYTES, NOT_TAKEN, parser_for
-from avatar.server import problems, provenance
+from avatar.server import problems
+from avatar.server.provenance import Provenance
 from avatar.voices.embedding import DIMENSIONS
 from avatar.voices.library import MAX_UPLOAD_BYTES, NewVoice, VoiceLibrary
 
@@ -157,15 +158,15 @@ LibraryNow = Callable[[], VoiceLibrary]
 Speaker = Callable[[], AbstractContextManager[TextToSpeech]]
 
 
-def router(library: LibraryNow, speaker: Speaker) -> APIRouter:
-    """The routes. Both arguments are asked at each request, and raise while the server starts; the speech engine is
-    kept as long as the context that `speaker` gives."""
+def router(library: LibraryNow, speaker: Speaker, provenance: Provenance) -> APIRouter:
+    """The routes. `library` and `speaker` are asked at each request, and raise while the server starts; a speech engine
+    is kept for as long as the context that `speaker` gives."""
     routes = APIRouter(tags=["voices"], responses=problems.RESPONSES)
     for path in ("/api/voice-profile", "/api/voice-profiles", "/api/tts/qwen3/voices/upload"):
         routes.add_api_route(path, _upload(library), methods=["POST"], response_model=VoiceOut, status_code=202)
     for prefix in ("/api/voice-profiles", "/api/tts/qwen3/voices"):
-        routes.include_router(_profiles(library, speaker), prefix=prefix)
-    routes.include_router(_once(library, speaker), prefix="/api/v1")
+        routes.include_router(_profiles(library, speaker, provenance), prefix=prefix)
+    routes.include_router(_once(library, speaker, provenance), prefix="/api/v1")
 
     @routes.get("/v1/voices")
     async def speakers() -> SpeakerList:
@@ -213,7 +214,7 @@ def _upload(library: LibraryNow) -> Callable[..., Any]:
     return upload
 
 
-def _profiles(library: LibraryNow, speaker: Speaker) -> APIRouter:
+def _profiles(library: LibraryNow, speaker: Speaker, provenance: Provenance) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("", response_model=VoiceList)
@@ -249,7 +250,8 @@ def _profiles(library: LibraryNow, speaker: Speaker) -> APIRouter:
         text = wanted.text or (profile.reference_text or "")[:MAX_TEXT_CHARS] or profile.name
         with speaker() as tts:
             choice = choose(voice_id, library(), tts)
-            return _wav(await say(tts, text, choice, None if wanted.text else profile.language, SAY_TIMEOUT_S))
+            speech = await say(tts, text, choice, None if wanted.text else profile.language, SAY_TIMEOUT_S)
+        return _wav(await provenance.mark(speech), provenance)
 
     @routes.post("/{voice_id}/clone", response_model=EnrolmentOut, status_code=202)
     async def clone(voice_id: Id) -> object:
@@ -270,7 +272,7 @@ def _profiles(library: LibraryNow, speaker: Speaker) -> APIRouter:
     return routes
 
 
-def _once(library: LibraryNow, speaker: Speaker) -> APIRouter:
+def _once(library: LibraryNow, speaker: Speaker, provenance: Provenance) -> APIRouter:
     """What needs no profile: a recording comes with the request and is not kept."""
     routes = APIRouter()
 
@@ -290,7 +292,8 @@ def _once(library: LibraryNow, speaker: Speaker) -> APIRouter:
         """Speak `text` like the recording: a WAV file."""
         data = await (await _recording(audio)).read()
         with speaker() as tts:
-            return _wav(await _like(library(), tts, data, reference_text, text, language))
+            speech = await _like(library(), tts, data, reference_text, text, language)
+        return _wav(await provenance.mark(speech), provenance)
 
     @routes.post("/synthesize-with-embedding", response_class=Response)
     async def from_embedding(embedding: Annotated[str, Form()], text: Annotated[Spoken, Form()]) -> Response:
@@ -307,7 +310,10 @@ def _once(library: LibraryNow, speaker: Speaker) -> APIRouter:
         """Speak several texts, one after the other; one that fails does not end the others."""
         with speaker() as tts:
             choice = choose(wanted.voice, library(), tts)
-            items = [await _item(tts, index, text, choice, wanted.language) for index, text in enumerate(wanted.texts)]
+            items = [
+                await _item(tts, index, text, choice, wanted.language, provenance)
+                for index, text in enumerate(wanted.texts)
+            ]
         return BatchOut(items=items, notice=choice.notice)
 
     return routes
@@ -362,9 +368,11 @@ def _check_embedding(text: str) -> None:
         raise BadMessage(f"`embedding` is a JSON list of {DIMENSIONS} numbers, as /api/v1/extract-embedding gives it.")
 
 
-async def _item(tts: TextToSpeech, index: int, text: str, choice: Choice, language: str | None) -> BatchItem:
+async def _item(
+    tts: TextToSpeech, index: int, text: str, choice: Choice, language: str | None, provenance: Provenance
+) -> BatchItem:
     try:
-        speech = await say(tts, text, choice, language, SAY_TIMEOUT_S)
+        speech = await provenance.mark(await say(tts, text, choice, language, SAY_TIMEOUT_S))
     except AvatarError as error:
         return BatchItem(index=index, problem=describe(error).message)
     audio = base64.b64encode(_wav_bytes(speech)).decode()
@@ -377,7 +385,6 @@ def _wav_bytes(speech: Speech) -> bytes:
     return file.getvalue()
 
 
-def _wav(speech: Speech) -> Response:
-    """`X-Avatar-Provenance` says that it is synthetic and whose; `X-Avatar-Notice` what else the client should know."""
+def _wav(speech: Speech, provenance: Provenance) -> Response:
     headers = _PRIVATE | provenance.headers(speech.engine, speech.choice)
     return Response(_wav_bytes(speech), media_type="audio/wav", headers=headers)

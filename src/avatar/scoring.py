@@ -1,0 +1,107 @@
+"""Measures a voice: speech made with it, held against its recording, and against what was to be said.
+
+Builds the engines the settings choose, in this process, and lets them go again. With `app.py`, `choosing.py` and
+`voicing.py` it sees settings, engines and voices together.
+"""
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import numpy as np
+
+from avatar import choosing, voicing
+from avatar.conversation.voices import Choice, say
+from avatar.core.audio import INPUT_RATE_HZ, resample
+from avatar.core.errors import NotFound, SetupError
+from avatar.core.voices import Reference, VoiceProfile
+from avatar.engines.base import ClonesVoices, Engine, Stage, TextToSpeech
+from avatar.settings import Settings
+from avatar.store import Store
+from avatar.voices.embedding import cosine, mean_vector
+from avatar.voices.enrolment import condition, conditioning_key
+from avatar.voices.folder import REFERENCE_RATE_HZ, VoiceFolder
+from avatar.voices.similarity import ALIKE, sentences, word_error_rate
+
+_NEEDED: tuple[Stage, ...] = ("vad", "stt", "tts")
+_SAY_TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True)
+class Line:
+    """One sentence. `word_error_rate`: None when the transcriber does not know the language."""
+
+    said: str
+    heard: str
+    cosine: float
+    word_error_rate: float | None
+
+
+@dataclass(frozen=True)
+class Score:
+    """What was measured; `notice`: what to know about it."""
+
+    engine: str
+    cosine: float
+    lines: tuple[Line, ...]
+    notice: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """The cosine in words."""
+        return "sounds like the same speaker" if self.cosine >= ALIKE else "sounds like another speaker"
+
+
+async def score(settings: Settings, wanted: str) -> Score:
+    """Speak in the enrolled voice `wanted` (id or name). Raises `NotFound`, `SetupError` without an engine."""
+    async with AsyncExitStack() as closing:
+        store = await Store.open(settings.data_dir)
+        closing.push_async_callback(store.aclose)
+        profile = _find(await store.voices.all(), wanted)
+        engines = await _build(settings, closing)
+        enrolment = voicing.enrolment(engines.__getitem__, None, settings.models_dir)
+        folder, tts = VoiceFolder(settings.data_dir / "voices"), engines["tts"]
+        assert isinstance(tts, TextToSpeech)
+        choice = await _learn(tts, folder, profile)
+        reference = await asyncio.to_thread(folder.embedding, profile.id)
+        lines, vectors = [], []
+        for text in sentences(profile.language):
+            speech = await say(tts, text, choice, profile.language, _SAY_TIMEOUT_S)
+            narrow = resample(speech.pcm, speech.rate_hz, INPUT_RATE_HZ)
+            heard, _ = await enrolment.transcribe(narrow, profile.language or "en")
+            vectors.append(await enrolment.embed_speech(speech.pcm, speech.rate_hz))
+            errors = word_error_rate(text, heard) if heard else None
+            lines.append(Line(text, heard, cosine(reference, vectors[-1]), errors))
+        return Score(tts.name, cosine(reference, mean_vector(np.stack(vectors))), tuple(lines), choice.notice)
+
+
+def _find(profiles: list[VoiceProfile], wanted: str) -> VoiceProfile:
+    for profile in profiles:
+        if wanted in (profile.id, profile.name) and profile.status == "ready":
+            return profile
+    raise NotFound(f"There is no voice {wanted!r} that is ready; `avatar voices list` shows what there is.")
+
+
+async def _build(settings: Settings, closing: AsyncExitStack) -> dict[Stage, Engine]:
+    engines: dict[Stage, Engine] = {}
+    chosen = [found for found in choosing.survey(settings) if found.stage in _NEEDED]
+    for stage, pick in choosing.picks(chosen, settings).items():
+        engines[stage] = await asyncio.to_thread(pick.build)
+        closing.push_async_callback(engines[stage].aclose)
+        await engines[stage].warm_up()
+    if len(engines) < len(_NEEDED):
+        raise SetupError("Scoring wants voice activity, speech to text and speech.")
+    return engines
+
+
+async def _learn(tts: TextToSpeech, folder: VoiceFolder, profile: VoiceProfile) -> Choice:
+    if not (isinstance(tts, ClonesVoices) and tts.capabilities.clones):
+        return Choice(None, notice=f"{tts.name} clones no voices: this is its default voice beside the recording.")
+
+    def reference() -> Reference:
+        text = profile.reference_text or ""
+        return Reference(folder.reference(profile.id), REFERENCE_RATE_HZ, text, profile.language)
+
+    key = conditioning_key(profile.content_sha256, profile.reference_text, profile.language)
+    await condition(folder, (tts,), profile.id, key, reference)
+    return Choice(profile.id, cloned=True)

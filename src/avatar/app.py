@@ -76,6 +76,7 @@ class Service:
             used_vram_fraction,
         )
         self.feed = events.Feed()
+        self.provenance = Provenance(settings.voices.watermark, settings.voices.watermark_key)
         self.lineup = Lineup(first, self._tell)
         self.shelf = models.Shelf(
             Library(settings.models_dir, misfit),
@@ -156,6 +157,7 @@ class Service:
             self.settings.server.send_timeout_s,
             media.max_upload_bytes,
             media.max_upload_s,
+            self.provenance,
         )
 
     @property
@@ -231,7 +233,7 @@ def assemble(service: Service) -> FastAPI:
         voices.router(
             service.library,
             lambda: service.house().speaker(),
-            Provenance(settings.voices.watermark, settings.voices.watermark_key),
+            service.provenance,
         )
     )
     app.include_router(events.router(service.feed, server.send_timeout_s, server.allowed_origins))

@@ -3,7 +3,7 @@
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ import pytest_asyncio
 import soundfile
 
 from avatar.core.audio import INPUT_RATE_HZ, silence
+from avatar.core.watermark import THRESHOLD, score
+from avatar.engines.base import SpeechChunk
+from avatar.engines.tts.espeak import Espeak
 from tests.fakes.cloner import FakeCloner
 from tests.fakes.tts import FakeTextToSpeech
 from tests.integration.serving import settled
@@ -21,6 +24,25 @@ from tests.integration.voices import VoiceClient, at_level, voice_server, wav
 from tests.speech import beckett
 
 pytestmark = pytest.mark.weights
+
+LONG = "What a lovely day it is today, and how nice of you to come and talk to me. " * 2
+
+
+class SpeakingCloner(FakeCloner):
+    """Speaks with espeak-ng, whatever voice it has learned: a mark wants more than a hum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.espeak = Espeak()
+        self.sample_rate_hz = self.espeak.sample_rate_hz
+
+    def speak(
+        self, text: AsyncIterator[str], *, voice: str | None = None, language: str | None = None
+    ) -> AsyncGenerator[SpeechChunk, None]:
+        return self.espeak.speak(text, language=language)
+
+    async def aclose(self) -> None:
+        await self.espeak.aclose()
 
 
 @pytest.fixture
@@ -341,3 +363,22 @@ async def test_voices_outlive_the_server_and_nothing_is_computed_again(
     async with voice_server(tmp_path, models_dir, newer) as client:
         await settled(lambda: voice_id in newer.learned)
         assert len(newer.conditioned) == 1
+
+
+async def test_speech_of_a_cloned_voice_is_marked_wherever_it_leaves(
+    tmp_path: Path, models_dir: Path, recording: bytes
+) -> None:
+    tts = SpeakingCloner()
+    async with voice_server(tmp_path, models_dir, tts) as client:
+        voice_id = await ready(client, recording)
+        body = {"input": LONG, "response_format": "wav"}
+        path = f"/api/voice-profiles/{voice_id}/preview"
+        clips = {
+            "preview": await client.call("POST", path, json={"text": LONG}),
+            "speech": await client.call("POST", "/v1/audio/speech", json=body | {"voice": voice_id}),
+            "default": await client.call("POST", "/v1/audio/speech", json=body),
+        }
+    for name, (status, data) in clips.items():
+        assert status == 200
+        pcm, rate_hz = soundfile.read(io.BytesIO(data), dtype="float32")
+        assert (score(pcm, rate_hz, "avatar") > THRESHOLD) == (name != "default"), name

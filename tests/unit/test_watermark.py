@@ -1,12 +1,14 @@
 """The watermark: found where it was put, through what clips go through, and nowhere else."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avatar.core.audio import Pcm, resample, silence
-from avatar.core.watermark import THRESHOLD, embed, score
+from avatar.core.watermark import THRESHOLD, Marking, embed, score
 from avatar.engines.tts.espeak_library import library
 
 RATE_HZ = 22_050
@@ -64,6 +66,16 @@ def test_any_sound_keeps_its_length_and_bounds(samples: int, rate_hz: int, seed:
     assert marked.shape == pcm.shape
     assert np.abs(marked).max(initial=0) <= 1
     assert score(pcm, rate_hz, KEY) >= 0
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(0, 9_000), max_size=8), st.sampled_from([16_000, RATE_HZ, 24_000]))
+def test_any_chunking_gives_the_same_sound(cuts: list[int], rate_hz: int) -> None:
+    pcm = np.random.default_rng(3).uniform(-0.5, 0.5, 9_000).astype(np.float32)
+    marking, edges = Marking(rate_hz, KEY), [0, *sorted(cuts), pcm.size]
+    pieces = [marking.push(pcm[start:end]) for start, end in pairwise(edges)]
+    whole = np.concatenate([*pieces, marking.push(silence(0), last=True)])
+    np.testing.assert_allclose(whole, embed(pcm, rate_hz, KEY), atol=1e-4)
 
 
 def test_silence_stays_silent() -> None:

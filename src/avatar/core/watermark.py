@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from avatar.core.audio import INPUT_RATE_HZ, Pcm, resample
+from avatar.core.audio import INPUT_RATE_HZ, Pcm, Resampler, resample, silence
 
 THRESHOLD = 5.5
 """Of `score`: above it a clip is marked. Of 2030 unmarked clips of 2 to 8 s none came above 5.3."""
@@ -38,11 +38,53 @@ Grid = NDArray[np.float64]
 
 def embed(pcm: Pcm, rate_hz: int, key: str) -> Pcm:
     """`pcm` (float32[n], mono, any rate from 8 kHz) with the mark; of the same length. Blocking: 4 ms a second."""
-    narrow = resample(pcm, rate_hz, INPUT_RATE_HZ)
-    added = resample(_added(narrow, _pattern(key)), INPUT_RATE_HZ, rate_hz)[: pcm.size]
-    marked = pcm.copy()
-    marked[: added.size] += added
-    return np.clip(marked, -1.0, 1.0)
+    return Marking(rate_hz, key).push(pcm, last=True)
+
+
+class Marking:
+    """Puts the mark into speech as it comes; what it gives runs about 50 ms behind what it has got."""
+
+    def __init__(self, rate_hz: int, key: str) -> None:
+        self._pattern = _pattern(key)
+        self._down, self._up = Resampler(rate_hz, INPUT_RATE_HZ), Resampler(INPUT_RATE_HZ, rate_hz)
+        self._held = silence(0)  # sound that waits for its change
+        self._heard = silence(_FFT - _HOP)  # at 16 kHz, not all of it in a frame yet
+        self._overlap = np.zeros(_FFT - _HOP)
+        self._frames = 0
+        self._early = _FFT - _HOP  # of the change, before the first sample
+
+    def push(self, pcm: Pcm, *, last: bool = False) -> Pcm:
+        """The next marked sound; with `last` all that is left. Any chunking gives the same sound. Blocking."""
+        self._held = np.concatenate((self._held, pcm))
+        narrow = self._down.push(pcm, last=last)
+        change = self._up.push(self._change(np.pad(narrow, (0, _FFT if last else 0))), last=last)
+        if last:
+            change = np.pad(change, (0, self._held.size))[: self._held.size]
+        out, self._held = self._held[: change.size], self._held[change.size :]
+        marked: Pcm = np.clip(out + change, -1.0, 1.0)
+        return marked
+
+    def _change(self, narrow: Pcm) -> Pcm:
+        """What the mark adds at 16 kHz, as far as no further frame reaches into it."""
+        self._heard = np.concatenate((self._heard, narrow))
+        count = max((self._heard.size - _FFT) // _HOP + 1, 0)
+        if not count:
+            return silence(0)
+        spectra = _spectra(self._heard[: (count - 1) * _HOP + _FFT])
+        self._heard = self._heard[count * _HOP :]
+        slots = (self._frames + np.arange(count)) // _SLOT_FRAMES % _SLOTS
+        self._frames += count
+        changes = np.zeros_like(spectra)
+        gains = 10 ** (np.repeat(self._pattern[slots], _CELL_BINS, axis=1) * (_DEPTH_DB / 20)) - 1
+        changes[:, _BINS] = spectra[:, _BINS] * gains
+        pieces = np.fft.irfft(changes, axis=1) * _window() * (2 * _HOP / _FFT)
+        out = np.zeros((count + _FFT // _HOP - 1, _HOP))
+        out.ravel()[: self._overlap.size] = self._overlap
+        for quarter in range(_FFT // _HOP):  # overlap and add
+            out[quarter : quarter + count] += pieces[:, quarter * _HOP : (quarter + 1) * _HOP]
+        self._overlap = out[count:].ravel().copy()
+        early, self._early = self._early, max(self._early - count * _HOP, 0)
+        return out[:count].ravel()[early:].astype(np.float32)
 
 
 def score(pcm: Pcm, rate_hz: int, key: str) -> float:
@@ -77,20 +119,6 @@ def _spectra(pcm: Pcm) -> NDArray[np.complex128]:
 def _window() -> Grid:
     window: Grid = np.sqrt(np.hanning(_FFT + 1)[:-1])
     return window
-
-
-def _added(pcm: Pcm, pattern: Grid) -> Pcm:
-    """The difference that the mark makes."""
-    spectra = _spectra(np.pad(pcm, _FFT))
-    slots = np.arange(len(spectra)) // _SLOT_FRAMES % _SLOTS
-    gains = 10 ** (np.repeat(pattern[slots], _CELL_BINS, axis=1) * (_DEPTH_DB / 20)) - 1
-    changes = np.zeros_like(spectra)
-    changes[:, _BINS] = spectra[:, _BINS] * gains
-    pieces = np.fft.irfft(changes, axis=1) * _window() * (2 * _HOP / _FFT)
-    out = np.zeros((len(pieces) + _FFT // _HOP, _HOP))
-    for quarter in range(_FFT // _HOP):  # overlap and add
-        out[quarter : quarter + len(pieces)] += pieces[:, quarter * _HOP : (quarter + 1) * _HOP]
-    return out.ravel()[_FFT : _FFT + pcm.size].astype(np.float32)
 
 
 def _residue(pcm: Pcm) -> Grid:

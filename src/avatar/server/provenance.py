@@ -28,6 +28,10 @@ class Provenance:
             return speech
         return replace(speech, pcm=await asyncio.to_thread(watermark.embed, speech.pcm, speech.rate_hz, self.key))
 
+    def marking(self, choice: Choice, rate_hz: int) -> watermark.Marking | None:
+        """For speech that is sent as it is made; None if it is due no mark."""
+        return watermark.Marking(rate_hz, self.key) if self._is_due(choice) else None
+
     def headers(self, engine: str, choice: Choice) -> dict[str, str]:
         """`X-Avatar-Provenance`: a structured field (RFC 9651) of the engine, the voice, whether it is a clone's and
         whether the sound is marked. `X-Avatar-Notice`, if there is something to tell: percent-encoded UTF-8."""

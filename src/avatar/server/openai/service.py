@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from avatar.conversation.admission import SessionManager
 from avatar.conversation.opening import House
 from avatar.conversation.session import Engines
+from avatar.server.provenance import Provenance
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class Service:
     send_timeout_s: float
     max_body_bytes: int
     max_upload_s: float
+    provenance: Provenance
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[Engines]:

@@ -16,13 +16,12 @@ from starlette.responses import Response
 from avatar.conversation.opening import House
 from avatar.conversation.voices import Choice, choose
 from avatar.conversation.watch import Watchdog
-from avatar.core.audio import Pcm
+from avatar.core.audio import Pcm, silence
 from avatar.core.clauses import ClauseCutter
 from avatar.core.errors import NotFound
 from avatar.engines.base import TextToSpeech
 from avatar.media.encoding import MEDIA_TYPES, RAW_FORMATS, Format, SpeechEncoder
 from avatar.media.tempo import MAX_SPEED, MIN_SPEED
-from avatar.server import provenance
 from avatar.server.openai import errors
 from avatar.server.openai.service import Service
 from avatar.server.openai.streams import EVENT_STREAM, LiveResponse, begin, events
@@ -65,8 +64,8 @@ def router(service: Service) -> APIRouter:
     async def speech(asked: SpeechRequest, request: Request) -> Response:
         engines = service.house().engines
         choice = choose_voice(service.house(), engines.tts, asked.voice)
-        pieces = await begin(request, speak(service, asked, choice.voice))
-        headers = provenance.headers(engines.tts.name, choice)
+        pieces = await begin(request, speak(service, asked, choice))
+        headers = service.provenance.headers(engines.tts.name, choice)
         if asked.stream_format == "sse":
             told = _tell(pieces, engines.llm.count_tokens(asked.input))
             return LiveResponse(events(told), EVENT_STREAM, service.send_timeout_s, headers)
@@ -93,17 +92,20 @@ class Piece(NamedTuple):
     seconds: float
 
 
-async def speak(service: Service, asked: SpeechRequest, voice: str | None) -> AsyncGenerator[Piece, None]:
+async def speak(service: Service, asked: SpeechRequest, choice: Choice) -> AsyncGenerator[Piece, None]:
     """The file, bit by bit; each bit goes out as soon as the engine has made what is in it."""
     house = service.house()
     watchdog = Watchdog("speech engine", house.policy.reply.stall_timeout_s)
     async with service.at_work() as engines, _Writer.opened(asked, engines.tts.sample_rate_hz) as file:
         tts = engines.tts
-        speech = tts.speak(_clauses(asked.input), voice=voice, language=house.language)
+        speech = tts.speak(_clauses(asked.input), voice=choice.voice, language=house.language)
+        marking = service.provenance.marking(choice, tts.sample_rate_hz)
         async with aclosing(watchdog.watch(speech)) as chunks:
             async for chunk in chunks:
-                yield Piece(await file.push(chunk.pcm), chunk.pcm.size / tts.sample_rate_hz / asked.speed)
-        yield Piece(await file.finish(), 0.0)
+                pcm = await asyncio.to_thread(marking.push, chunk.pcm) if marking else chunk.pcm
+                yield Piece(await file.push(pcm), chunk.pcm.size / tts.sample_rate_hz / asked.speed)
+        rest = await file.push(marking.push(silence(0), last=True)) if marking else b""
+        yield Piece(rest + await file.finish(), 0.0)
 
 
 class _Writer:

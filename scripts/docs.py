@@ -81,6 +81,8 @@ def words(schema: Schema) -> str:
         return ", ".join(f'`"{value}"`' for value in schema["enum"])
     if "anyOf" in schema:
         return " or ".join(words(variant) for variant in schema["anyOf"] if variant.get("type") != "null")
+    if "$ref" in schema:
+        return "tables"
     kind = schema.get("type")
     if kind in NUMBERS:
         return NUMBERS[kind] + _bounds(schema)

@@ -52,6 +52,7 @@ from avatar.server.openai.service import Service as OpenAIService
 from avatar.server.provenance import Provenance
 from avatar.settings import Settings, load
 from avatar.store import Store
+from avatar.tools.mcp_servers import McpServer, McpServers
 from avatar.voices.jobs import JobPolicy
 from avatar.voices.library import MAX_UPLOAD_BYTES, VoiceLibrary
 
@@ -85,6 +86,8 @@ class Service:
             ),
             self.lineup.used_by,
         )
+        tools = settings.tools
+        self.mcp = McpServers([McpServer(**dict(server)) for server in tools.mcp_servers], tools.mcp_allowed_urls)
         self._store: Store | None = None
         self._library: VoiceLibrary | None = None
         self._house: House | None = None
@@ -100,6 +103,7 @@ class Service:
                 closing.push_async_callback(asyncio.to_thread, self._end_telemetry)
             self._store = await Store.open(settings.data_dir)
             closing.push_async_callback(self._store.aclose)
+            closing.push_async_callback(self.mcp.aclose)
             decoder = DecoderPool(settings.media.decoders, settings.media.timeout_s, settings.media.memory_bytes)
             closing.push_async_callback(decoder.aclose)
             await decoder.start()

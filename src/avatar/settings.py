@@ -196,6 +196,38 @@ class MediaSettings(Section):
     max_upload_s: float = Field(1500.0, gt=0, description="Longest recording to write down.")
 
 
+class McpServerSettings(Section):
+    """An MCP server whose tools assistants may use."""
+
+    label: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="What clients call it.")
+    command: tuple[str, ...] = Field((), description="Program and arguments, for a server on this machine.")
+    url: str = Field("", pattern=r"^(https?://\S+)?$", description="Address, for one over streamable HTTP.")
+    env: dict[str, str] = Field(default_factory=dict, repr=False, description="Environment of the program.")
+    headers: dict[str, str] = Field(default_factory=dict, repr=False, description="Headers, keys among them.")
+    allowed_tools: tuple[str, ...] = Field((), description="Tools that may be called; empty: all of them.")
+    timeout_s: float = Field(30.0, gt=0, description="Longest time one call may take.")
+
+    @model_validator(mode="after")
+    def _be_somewhere(self) -> Self:
+        if bool(self.command) == bool(self.url):
+            raise ValueError("an MCP server has either a command or a url")
+        return self
+
+
+class ToolsSettings(Section):
+    """MCP servers as tools; wants the extra `mcp`. Conversations do not offer them yet."""
+
+    mcp_servers: tuple[McpServerSettings, ...] = Field(
+        (),
+        description="MCP servers, each a table with `label`, `command` or `url`, and, where they are wanted, `env`, "
+        "`headers`, `allowed_tools`, `timeout_s`.",
+    )
+    mcp_allowed_urls: tuple[str, ...] = Field(
+        (),
+        description="What the address of an MCP server must begin with that a client brings itself; empty: none may.",
+    )
+
+
 class TelemetrySettings(Section):
     """Traces of every turn for OpenTelemetry: ids, engine names and times, never what was said."""
 
@@ -224,6 +256,7 @@ class Settings(BaseSettings):
     voices: VoicesSettings = VoicesSettings()
     models: ModelsSettings = ModelsSettings()
     media: MediaSettings = MediaSettings()
+    tools: ToolsSettings = ToolsSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from avatar.server.realtime import formats
 from avatar.server.realtime.errors import BadEvent
 from avatar.server.realtime.server_events import ServerEvents
 from avatar.server.realtime.session import RealtimeSession, Session, TranscriptionSession, update, wire
+from avatar.server.realtime.tools import McpTool, is_allowed, needs_approval
 
 NEW = RealtimeSession(type="realtime")
 SERVER_EVENT: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
@@ -217,3 +218,31 @@ def test_audio_there_and_back(form: dict[str, Any]) -> None:
     assert len(data) == 240
     assert formats.duration_ms(ours, 240) == 240 * 1000 / formats.rate_hz(ours) / formats.sample_bytes(ours)
     assert (formats.decode(ours, data) == formats.decode(ours, bytes(range(240)))).all()
+
+
+@pytest.mark.parametrize(
+    ("rule", "asked"),
+    [
+        (None, {"read", "write"}),
+        ("always", {"read", "write"}),
+        ("never", set()),
+        ({"never": {"read_only": True}}, {"write"}),
+        ({"never": {"tool_names": ["write"]}}, {"read"}),
+        ({"never": {}, "always": {"tool_names": ["write"]}}, {"write"}),
+        ({"always": {"tool_names": ["write"]}}, {"read", "write"}),
+    ],
+)
+def test_which_tools_of_a_server_the_client_is_asked_for(rule: Any, asked: set[str]) -> None:
+    server = McpTool.model_validate({"type": "mcp", "server_label": "files", "require_approval": rule})
+    tools = {"read": True, "write": False}
+    assert {name for name, read_only in tools.items() if needs_approval(server, name, read_only)} == asked
+
+
+@pytest.mark.parametrize(
+    ("allowed", "offered"),
+    [(None, {"read", "write"}), (["write"], {"write"}), ({"read_only": True}, {"read"}), ({"tool_names": []}, set())],
+)
+def test_which_tools_of_a_server_are_on_offer(allowed: Any, offered: set[str]) -> None:
+    server = McpTool.model_validate({"type": "mcp", "server_label": "files", "allowed_tools": allowed})
+    tools = {"read": True, "write": False}
+    assert {name for name, read_only in tools.items() if is_allowed(server, name, read_only)} == offered

@@ -99,3 +99,14 @@ def test_every_field_says_what_it_is_for() -> None:
             assert all(inner.description for inner in section.model_fields.values()), name
         else:
             assert field.description, name
+
+
+def test_an_mcp_server_is_somewhere(tmp_path: Path) -> None:
+    file = tmp_path / "avatar.toml"
+    file.write_text('[[tools.mcp_servers]]\nlabel = "files"\ncommand = ["files"]\nheaders = { key = "secret" }\n')
+    (server,) = load(file).tools.mcp_servers
+    assert (server.label, server.command) == ("files", ("files",))
+    assert "secret" not in repr(server)
+    file.write_text('[[tools.mcp_servers]]\nlabel = "files"\n')
+    with pytest.raises(SetupError, match="either a command or a url"):
+        load(file)

@@ -52,6 +52,29 @@ class McpTool(Strict):
     tunnel_id: str | None = None
 
 
+def is_allowed(server: McpTool, name: str, read_only: bool) -> bool:
+    """Whether a tool of an MCP server is on offer."""
+    allowed = server.allowed_tools
+    if isinstance(allowed, ToolFilter):
+        return _is_meant(allowed, name, read_only)
+    return allowed is None or name in allowed
+
+
+def needs_approval(server: McpTool, name: str, read_only: bool) -> bool:
+    """Whether the client is asked before a tool is called: always, unless the session says otherwise."""
+    rule = server.require_approval
+    if not isinstance(rule, ApprovalFilter):
+        return rule != "never"
+    return not (rule.never is not None and _is_meant(rule.never, name, read_only)) or (
+        rule.always is not None and _is_meant(rule.always, name, read_only)
+    )
+
+
+def _is_meant(tools: ToolFilter, name: str, read_only: bool) -> bool:
+    named = tools.tool_names is None or name in tools.tool_names
+    return named and (tools.read_only is None or tools.read_only == read_only)
+
+
 Tool = Annotated[FunctionTool | McpTool, Field(discriminator="type")]
 
 

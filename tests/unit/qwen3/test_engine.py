@@ -14,6 +14,7 @@ from avatar.engines.tts.qwen3.backends import choose_attention
 from avatar.engines.tts.qwen3.checkpoint import Checkpoint
 from avatar.engines.tts.qwen3.config import Sampling
 from avatar.engines.tts.qwen3.engine import Engine, EngineStopped, Options, Session
+from avatar.engines.tts.qwen3.speech import Packet
 from avatar.engines.tts.qwen3.ticks import Limits
 from tests.unit.qwen3.models import checkpoint
 
@@ -62,15 +63,23 @@ async def test_many_sessions_speak_at_once_and_more_than_there_are_slots(engine:
         await anext(sessions[0])
 
 
-async def test_a_session_says_when_it_needs_text(engine: Engine) -> None:
-    session = open_(engine, text="Hello there")
-    listening = asyncio.create_task(listen(session))
-    await session.hungry()
-    session.push_text(", my friend")
-    await session.hungry()
-    assert not listening.done()
-    session.end_text()
-    assert len(await listening) == 20 * 1920
+async def test_a_session_says_when_it_needs_text_once_all_audio_is_given(engine: Engine) -> None:
+    session = open_(
+        engine, text="Hello", sampling=Sampling(max_frames=60)
+    )  # a last word that may go on: nothing can be said yet
+    rest = iter([" there, my friend, ", "how are you"])
+    given, packets = [], 0
+    async for event in session.events():
+        if isinstance(event, Packet):
+            packets += event.frames
+            continue
+        given.append(packets)
+        if text := next(rest, None):
+            session.push_text(text)
+        else:
+            session.end_text()
+    assert given[0] == 0
+    assert 0 < given[1] < given[2] < 60 == packets
 
 
 async def test_packets_say_when_they_were_made(engine: Engine) -> None:

@@ -15,7 +15,7 @@ from avatar.engines.tts.qwen3.config import Draw, Sampling
 from avatar.engines.tts.qwen3.golden_cases import GREEDY
 from avatar.engines.tts.qwen3.speech import Mode, Request
 from avatar.engines.tts.qwen3.ticks import Limits
-from avatar.engines.tts.qwen3.voices import Clone, clone
+from avatar.engines.tts.qwen3.voices import Clone, clone, from_bytes, to_bytes
 from tests.unit.qwen3.models import checkpoint
 from tests.unit.qwen3.ticking import SMALL, Listener, Stage, played_s
 
@@ -278,10 +278,12 @@ def voice_of(case: dict[str, Any], kind: str) -> str | Clone | None:
     return clone(checkpoint("base"), torch.from_numpy(wav), transcript, exact=True)
 
 
-def test_a_cloned_voice_reads_on_where_its_recording_ends() -> None:
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_cloned_voice_reads_on_where_its_recording_ends(kept: bool) -> None:
     """The audio is that of the codes behind the reference's, not of the codes alone."""
     model = checkpoint("base")
     voice = clone(model, recording(), "hello there")
+    voice = from_bytes(model, to_bytes(voice)) if kept else voice
     stage = Stage(dataclasses.replace(SMALL, max_positions=200), "base")
     listener = stage.say(dataclasses.replace(SERENA, voice=voice), [TEXT])
     assert voice.voice.reference is not None

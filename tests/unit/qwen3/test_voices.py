@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from safetensors.torch import load, save
 
-from avatar.engines.tts.qwen3.voices import CloneCache, clone
+from avatar.engines.tts.qwen3.voices import CloneCache, clone, from_bytes, to_bytes
 from tests.unit.qwen3.models import checkpoint
 
 WAV = 0.1 * torch.randn(24_000, generator=torch.Generator().manual_seed(1))
@@ -49,3 +50,34 @@ def test_what_cannot_be_a_voice_is_refused() -> None:
     for samples in (0, 4_800, 24_000 * 61):
         with pytest.raises(ValueError, match="A voice is made of"):
             clone(checkpoint("base"), torch.zeros(samples))
+
+
+@pytest.mark.parametrize("words", [None, "hello there"])
+def test_a_kept_voice_is_the_voice_that_was_made(words: str | None) -> None:
+    model = checkpoint("base")
+    made = clone(model, WAV, words)
+    kept = from_bytes(model, to_bytes(made))
+    torch.testing.assert_close(kept.voice.speaker, made.voice.speaker, rtol=0, atol=0)
+    assert (kept.voice.reference is None) == (words is None)
+    if made.voice.reference is not None:
+        assert kept.voice.reference is not None
+        assert kept.voice.reference.text_ids == made.voice.reference.text_ids
+        torch.testing.assert_close(kept.voice.reference.codes, made.voice.reference.codes)
+    assert from_bytes(model, to_bytes(made)).key == kept.key
+
+
+def test_what_is_no_kept_voice_is_refused() -> None:
+    model = checkpoint("base")
+    good = to_bytes(clone(model, WAV, "hello there"))
+    kept = load(good)
+    for wrong in (
+        b"",
+        b"nonsense",
+        bytes(1000),
+        good[:-1],
+        save({"speaker": torch.zeros(3)}),
+        save({**kept, "codes": kept["codes"] + 2000}),
+        save({**kept, "codes": kept["codes"][:0]}),
+    ):
+        with pytest.raises(ValueError, match="This is no"):
+            from_bytes(model, wrong)

@@ -8,9 +8,9 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -83,9 +83,8 @@ class Session:
     def __init__(self, engine: "Engine", request: Request) -> None:
         self._engine = engine
         self._loop = asyncio.get_running_loop()
-        self._events: deque[Packet | Finished] = deque()
+        self._events: deque[Event] = deque()
         self._came = asyncio.Event()
-        self._hungry = asyncio.Event()
         self._speech: Speech | None = None
         self.finish_reason: FinishReason | None = None
         """Why it ended; None while it has not."""
@@ -93,7 +92,6 @@ class Session:
 
     def push_text(self, text: str) -> None:
         """More of the text, of any length: tokens are spoken as soon as they are certain."""
-        self._hungry.clear()
         self._engine._command(lambda ticks: self._with(ticks.push, text))
 
     def end_text(self) -> None:
@@ -102,26 +100,36 @@ class Session:
 
     def cancel(self) -> None:
         """End it now: its slot is free before the next tick. Idempotent; harmless once it has ended."""
-        self._engine._command(lambda ticks: self._with(ticks.cancel))
+        with suppress(EngineStopped):
+            self._engine._command(lambda ticks: self._with(ticks.cancel))
 
-    async def hungry(self) -> None:
-        """Wait until it has spoken all text that was pushed (but a last word that more text may change)."""
-        await self._hungry.wait()
+    async def events(self) -> AsyncGenerator[Packet | Hungry, None]:
+        """Its packets, and when it waits for text. Raises what iterating it raises."""
+        while not isinstance(event := await self._next(), Finished):
+            yield event
+        if event.error is not None:
+            raise event.error
 
     def __aiter__(self) -> AsyncIterator[Packet]:
         return self
 
     async def __anext__(self) -> Packet:
+        while isinstance(event := await self._next(), Hungry):
+            pass
+        if isinstance(event, Packet):
+            return event
+        if event.error is not None:
+            raise event.error
+        raise StopAsyncIteration
+
+    async def _next(self) -> Event:
         while not self._events:
             self._came.clear()
             await self._came.wait()
-        event = self._events[0]
-        if isinstance(event, Finished):  # stays, for whoever asks again
-            if event.error is not None:
-                raise event.error
-            raise StopAsyncIteration
-        self._events.popleft()
-        if self._speech is not None:
+        if isinstance(self._events[0], Finished):  # stays, for whoever asks again
+            return self._events[0]
+        event = self._events.popleft()
+        if isinstance(event, Packet) and self._speech is not None:
             self._speech.taken += event.frames
             self._engine._wake()
         return event
@@ -147,11 +155,8 @@ class Session:
     # in the loop's
 
     def _receive(self, event: Event) -> None:
-        if isinstance(event, Packet | Finished):
-            self._events.append(event)
-            self._came.set()
-        if isinstance(event, Hungry | Finished):
-            self._hungry.set()
+        self._events.append(event)
+        self._came.set()
         if isinstance(event, Finished):
             self.finish_reason = event.reason
 

@@ -74,7 +74,7 @@ class Packet:
 
 @dataclass(frozen=True)
 class Hungry:
-    """It has spoken all text that came, and waits for more."""
+    """It has spoken all text that came, and all audio of that was given: it waits for more."""
 
 
 @dataclass(frozen=True)

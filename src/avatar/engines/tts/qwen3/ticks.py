@@ -24,7 +24,7 @@ from avatar.engines.tts.qwen3.scheduler import bucket
 from avatar.engines.tts.qwen3.speech import Emit, Finished, FinishReason, Hungry, Packet, Request, Speech
 from avatar.engines.tts.qwen3.steps import SpeakRow, Steps
 from avatar.engines.tts.qwen3.text import Committer
-from avatar.engines.tts.qwen3.voices import Clone
+from avatar.engines.tts.qwen3.voices import Clone, state_after
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,15 @@ class Counts:
     """Packets of paced utterances that came after all before them had been played."""
 
 
+@dataclass(frozen=True)
+class _Start:
+    """An opening, what reading it leaves behind, and where audio goes on."""
+
+    opening: Opening
+    prefix: Prefix
+    decoder: DecoderSnapshot | None
+
+
 @dataclass
 class _Flight:
     """What one tick launched."""
@@ -101,7 +110,7 @@ class Ticks:
         self._waiting: list[Speech] = []
         self._speaking: list[Speech] = []
         self._in_flight: _Flight | None = None
-        self._prefixes: OrderedDict[Hashable, tuple[Opening, Prefix]] = OrderedDict()
+        self._starts: OrderedDict[Hashable, _Start] = OrderedDict()
 
     @property
     def active(self) -> int:
@@ -127,8 +136,9 @@ class Ticks:
 
     def open(self, request: Request, emit: Emit) -> Speech:
         """Begin an utterance; `emit` is called in this thread. Raises `ValueError` for what the model has not."""
-        opening, _ = self._prefix(request)
-        speech = Speech(request, emit, opening, Committer(self.checkpoint.tokenizer), self._clock())
+        speech = Speech(
+            request, emit, self._start(request).opening, Committer(self.checkpoint.tokenizer), self._clock()
+        )
         self._waiting.append(speech)
         self.counts.opened += 1
         return speech
@@ -198,18 +208,17 @@ class Ticks:
 
     def _begin(self, speech: Speech) -> None:
         request, model = speech.request, self.checkpoint
-        opening, prefix = self._prefix(request)
-        prompt = self._prompt(speech, opening)
+        start = self._start(request)
+        prompt = self._prompt(speech, start.opening)
         sampling = request.sampling or model.config.sampling
         read = len(prompt.rows)
         limit = min(sampling.max_frames, self.limits.max_positions - read + 1)
         if limit < 1:
             raise ValueError(f"The text in front of speech takes {read} of {self.limits.max_positions} positions.")
-        decoder: DecoderSnapshot | None = request.voice.decoder if isinstance(request.voice, Clone) else None
         speech.slot = self._free.popleft()
         self._speaking.append(speech)
-        rest = prompt.rows[prefix.length :]
-        speech.position = self._steps.begin(speech.slot, prefix, rest, sampling, request.seed, decoder)
+        rest = prompt.rows[start.prefix.length :]
+        speech.position = self._steps.begin(speech.slot, start.prefix, rest, sampling, request.seed, start.decoder)
         speech.limit, speech.text = limit, deque(prompt.trailing)
         speech.admitted_s = self._clock()
 
@@ -219,20 +228,25 @@ class Ticks:
             return self.checkpoint.prompter.whole(opening, ids)
         return self.checkpoint.prompter.streaming(opening, ids, ended=speech.closed)
 
-    def _prefix(self, request: Request) -> tuple[Opening, Prefix]:
-        """The request's opening, and what reading it leaves behind; kept for the next request like it."""
+    def _start(self, request: Request) -> _Start:
+        """What utterances like this one have in common; kept for the next."""
         voice = request.voice
         key = (voice.key if isinstance(voice, Clone) else voice, request.language, request.instruction)
-        if key in self._prefixes:
-            self._prefixes.move_to_end(key)
+        if key in self._starts:
+            self._starts.move_to_end(key)
             self.counts.prefix_hits += 1
-            return self._prefixes[key]
+            return self._starts[key]
         self.counts.prefix_misses += 1
         opening = self.checkpoint.prompter.opening(self._voice(voice), request.language, request.instruction)
-        self._prefixes[key] = opening, self._steps.prefix(opening.rows)
-        if len(self._prefixes) > self.limits.prefixes:
-            self._prefixes.popitem(last=False)
-        return self._prefixes[key]
+        self._starts[key] = _Start(opening, self._steps.prefix(opening.rows), self._decoder(voice))
+        if len(self._starts) > self.limits.prefixes:
+            self._starts.popitem(last=False)
+        return self._starts[key]
+
+    def _decoder(self, voice: str | Clone | None) -> DecoderSnapshot | None:
+        if not isinstance(voice, Clone) or voice.voice.reference is None:
+            return None
+        return voice.decoder or state_after(self.checkpoint, voice.voice.reference.codes.T)
 
     def _voice(self, voice: str | Clone | None) -> Voice:
         if isinstance(voice, Clone):
@@ -312,7 +326,7 @@ class Ticks:
         for speech in list(self._speaking):
             if speech.end is not None and speech.delivered >= speech.end:
                 self._finish(speech, speech.reason)
-            elif speech.delivered and not speech.has_text:
+            elif speech.delivered == speech.frames > 0 and not speech.has_text:
                 self._ask(speech)
 
     def _deliver(self, speech: Speech, pcm: npt.NDArray[np.float32], first: int, count: int) -> None:

@@ -7,13 +7,16 @@ import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from avatar.engines.tts.qwen3.checkpoint import Checkpoint
 from avatar.engines.tts.qwen3.codec import DecoderSnapshot, DecoderState
 from avatar.engines.tts.qwen3.codec.config import SAMPLE_RATE_HZ
-from avatar.engines.tts.qwen3.prompt import Voice
+from avatar.engines.tts.qwen3.config import CODE_GROUPS
+from avatar.engines.tts.qwen3.prompt import Reference, Voice
 
 SILENCE_S = 0.5
 """Put behind a reference recording, so that its last sound is not continued in the first word (faster-qwen3-tts)."""
@@ -23,8 +26,10 @@ MIN_S, MAX_S = 0.3, 60.0
 
 @dataclass(frozen=True)
 class Clone:
-    """A voice, ready to speak: vector, and with a transcript the recording's codes, its words' tokens, and the
-    decoder's state behind it. `key` names what it was made of."""
+    """A voice, ready to speak: vector, and with a transcript the recording's codes and its words' tokens.
+
+    `key` names what it was made of. `decoder`: its state behind the recording; None if there is none, or not yet.
+    """
 
     key: str
     voice: Voice
@@ -56,10 +61,11 @@ def clone(checkpoint: Checkpoint, wav: Tensor, transcript: str | None = None, *,
         return Clone(key, checkpoint.prompter.clone(speaker))
     silence = wav.new_zeros(0 if exact else int(SILENCE_S * SAMPLE_RATE_HZ))
     codes = checkpoint.encoder(torch.cat([wav, silence])[None])[0]
-    return Clone(key, checkpoint.prompter.clone(speaker, codes.T, transcript), _state_after(checkpoint, codes))
+    return Clone(key, checkpoint.prompter.clone(speaker, codes.T, transcript), state_after(checkpoint, codes))
 
 
-def _state_after(checkpoint: Checkpoint, codes: Tensor) -> DecoderSnapshot:
+@torch.no_grad()
+def state_after(checkpoint: Checkpoint, codes: Tensor) -> DecoderSnapshot:
     """The decoder's state when codes[16, T] have been spoken."""
     decoder, slots = checkpoint.decoder, torch.zeros(1, dtype=torch.int64, device=codes.device)
     state = DecoderState.allocate(decoder.config, 1, codes.device)
@@ -88,3 +94,43 @@ class CloneCache:
         while len(self._clones) > self._size:
             self._clones.popitem(last=False)
         return made
+
+
+def to_bytes(made: Clone) -> bytes:
+    """A clone to keep: a few kilobytes."""
+    assert made.voice.speaker is not None
+    kept = {"speaker": made.voice.speaker.float().cpu()}
+    if made.voice.reference is not None:
+        kept["codes"] = made.voice.reference.codes.to("cpu", torch.int16).contiguous()
+        kept["text_ids"] = torch.tensor(made.voice.reference.text_ids, dtype=torch.int32)
+    return safetensors.torch.save(kept)
+
+
+@torch.no_grad()
+def from_bytes(checkpoint: Checkpoint, data: bytes) -> Clone:
+    """The clone that `to_bytes` was given, for the same model, without its decoder's state, which takes time to make.
+
+    Raises `ValueError` on anything else.
+    """
+    try:
+        kept = safetensors.torch.load(data)
+    except SafetensorError:
+        raise ValueError("This is no voice that was kept.") from None
+    speaker, codes, text_ids = (kept.get(name) for name in ("speaker", "codes", "text_ids"))
+    width, device = checkpoint.config.talker.hidden, checkpoint.talker.codec_embedding.device
+    if speaker is None or speaker.shape != (width,):
+        raise ValueError(f"This is no voice of a model of width {width}.")
+    key = hashlib.sha256(data).hexdigest()
+    if codes is None or text_ids is None:
+        return Clone(key, Voice(speaker.to(device)))
+    top = checkpoint.config.code_vocab
+    if (
+        codes.ndim != 2
+        or codes.shape[1] != CODE_GROUPS
+        or not len(codes)
+        or not 0 <= int(codes.min()) <= int(codes.max()) < top
+    ):
+        raise ValueError("This is no recording's codes.")
+    codes = codes.to(device, torch.int64)
+    reference = Reference(codes, tuple(text_ids.tolist()))
+    return Clone(key, Voice(speaker.to(device), reference=reference))

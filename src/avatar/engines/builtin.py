@@ -24,6 +24,8 @@ USUAL_WPM = 175
 
 VLLM_MIN_VRAM_BYTES = 8 << 30
 """A 7B model in 4 bits (5.6 GB) and a KV cache worth having."""
+QWEN3_TTS_MIN_VRAM_BYTES = 6 << 30
+"""The smaller model (1.8 GB), its codec (0.7 GB), and slots for some sessions (0.23 GB each)."""
 
 
 def _silero(weights: Path | None, options: Options) -> Engine:
@@ -89,6 +91,13 @@ def _openai_speech(weights: Path | None, options: Options) -> Engine:
     return OpenAISpeech(**{name: options[name] for name in wanted})
 
 
+def _qwen3_tts(weights: Path | None, options: Options) -> Engine:
+    from avatar.engines.tts.qwen3.adapter import Qwen3Tts
+
+    assert weights is not None
+    return Qwen3Tts(weights, voice=options["voice"])
+
+
 def _kokoro(weights: Path | None, options: Options) -> Engine:
     from avatar.engines.tts.kokoro import Kokoro
 
@@ -100,14 +109,17 @@ def _needs_address(stage: Stage) -> Callable[[Facts, Wish], str | None]:
     return lambda facts, wish: None if wish.options.get("base_url") else f"`{stage}.base_url` is not set"
 
 
-def _needs_gpu(facts: Facts, wish: Wish) -> str | None:
-    if wish.engine != "auto":
-        return None  # who asks for it by name may run it on a CPU build
-    if facts.free_vram_bytes is None:
-        return "there is no GPU"
-    if facts.free_vram_bytes < VLLM_MIN_VRAM_BYTES:
-        return f"it wants {VLLM_MIN_VRAM_BYTES >> 30} GiB of free GPU memory, {facts.free_vram_bytes >> 30} are free"
-    return None
+def _needs_gpu(min_vram_bytes: int) -> Callable[[Facts, Wish], str | None]:
+    def why_not(facts: Facts, wish: Wish) -> str | None:
+        if wish.engine != "auto":
+            return None  # who asks for it by name may run it on a CPU
+        if facts.free_vram_bytes is None:
+            return "there is no GPU"
+        if facts.free_vram_bytes < min_vram_bytes:
+            return f"it wants {min_vram_bytes >> 30} GiB of free GPU memory, {facts.free_vram_bytes >> 30} are free"
+        return None
+
+    return why_not
 
 
 def _only_file(folder_or_file: Path, pattern: str) -> Path:
@@ -156,7 +168,7 @@ BUILTIN: tuple[EngineSpec, ...] = (
         ("qwen2.5-7b-instruct-awq",),
         takes="folder",
         praise="many sessions at once on the GPU",
-        why_not=_needs_gpu,
+        why_not=_needs_gpu(VLLM_MIN_VRAM_BYTES),
     ),
     EngineSpec(
         "llm",
@@ -175,6 +187,17 @@ BUILTIN: tuple[EngineSpec, ...] = (
         ("openai",),
         praise="`tts.base_url` is set",
         why_not=_needs_address("tts"),
+    ),
+    EngineSpec(
+        "tts",
+        "qwen3-tts",
+        _qwen3_tts,
+        ("torch", "safetensors", "tokenizers"),
+        tuple(f"qwen3-tts-{name}" for name in ("1.7b-custom", "0.6b-custom", "1.7b-base", "0.6b-base")),
+        takes="folder",
+        begin_with="qwen3-tts-0.6b-custom",
+        praise="speaks from the first words of a text on, for many sessions at once on a GPU",
+        why_not=_needs_gpu(QWEN3_TTS_MIN_VRAM_BYTES),
     ),
     EngineSpec(
         "tts",

@@ -22,9 +22,10 @@ from avatar.conversation.admission import SessionManager
 from avatar.conversation.lineup import Lineup, Pick
 from avatar.conversation.opening import House, ResumeTokens
 from avatar.conversation.push_to_talk import BufferLimits
+from avatar.conversation.quality import HighQuality
 from avatar.conversation.reply import ReplyPolicy
 from avatar.conversation.session import SessionPolicy
-from avatar.conversation.vram import used_vram_fraction
+from avatar.conversation.vram import free_vram_bytes, used_vram_fraction
 from avatar.core.errors import AvatarError, Overloaded, StoreError
 from avatar.core.progress import JobProgress
 from avatar.core.turns import TurnPolicy
@@ -119,7 +120,9 @@ class Service:
                 JobPolicy(timeout_s=settings.voices.enrolment_timeout_s, attempts=settings.voices.attempts),
             )
             closing.push_async_callback(self._library.aclose)
-            self._house = _furnish(settings, self.lineup, decoder, self._store, self._library)
+            high = _high_quality(settings)
+            closing.push_async_callback(high.aclose)
+            self._house = _furnish(settings, self.lineup, decoder, self._store, self._library, high)
             self.lineup.start()
             try:
                 yield
@@ -246,7 +249,9 @@ def assemble(service: Service) -> FastAPI:
     return app
 
 
-def _furnish(settings: Settings, lineup: Lineup, decoder: DecoderPool, store: Store, library: VoiceLibrary) -> House:
+def _furnish(
+    settings: Settings, lineup: Lineup, decoder: DecoderPool, store: Store, library: VoiceLibrary, high: HighQuality
+) -> House:
     conversation, turns = settings.conversation, settings.turn_taking
     sampling = Sampling(max_tokens=conversation.max_reply_tokens, temperature=conversation.temperature)
     policy = SessionPolicy(
@@ -273,6 +278,15 @@ def _furnish(settings: Settings, lineup: Lineup, decoder: DecoderPool, store: St
         conversation.instructions,
         settings.tts.voice or None,
         settings.stt.language,
+        high,
+    )
+
+
+def _high_quality(settings: Settings) -> HighQuality:
+    tts = settings.tts
+    pick = partial(choosing.pick, settings, "tts", tts.high_engine, tts.high_model or None)
+    return HighQuality(
+        pick if tts.high_engine else None, free_vram_bytes, tts.high_vram_bytes, tts.high_idle_s, tts.high_load_s
     )
 
 

@@ -158,6 +158,13 @@ class TtsSettings(Section):
     reference_audio: Literal["auto", "on", "off"] = Field(
         "auto", description="`openai-speech`: whether the server clones voices from a recording sent along."
     )
+    high_engine: str = Field(
+        "", description="Engine for sessions that ask for `quality` `high`, loaded when one does. Empty: none."
+    )
+    high_model: str = Field("", description="Model of that engine; empty: the best that is present.")
+    high_vram_bytes: int = Field(4 << 30, ge=0, description="Free GPU memory without which `high` is not loaded.")
+    high_idle_s: float = Field(300.0, ge=0, description="`high` is freed when no session has used it for this long.")
+    high_load_s: float = Field(120.0, gt=0, description="Longest time loading `high` may take.")
     speed_wpm: int = Field(175, ge=80, le=450, description="Words per minute; 175 is a voice's own pace.")
 
 

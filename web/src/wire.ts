@@ -52,6 +52,8 @@ export interface SessionStart {
   /** Go on with the conversation of the session that was given this token. */
   resume_token?: string | null;
   voice_id?: string | null;
+  /** `high`: a better speech engine, where the server has one set up; it may take time to load. */
+  quality?: "fast" | "high";
   /** ISO 639-1; unset: detected. */
   language?: string | null;
   /** System prompt. */

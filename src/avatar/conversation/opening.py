@@ -5,26 +5,30 @@ What all sessions share lives here: engines, policy, decoder, store. Knows no wi
 
 import hmac
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from avatar.conversation.lineup import Hold, Lineup
+from avatar.conversation.lineup import Lineup
 from avatar.conversation.log import ConversationLog, TurnStore
 from avatar.conversation.outbox import Outbox
 from avatar.conversation.push_to_talk import AudioKind, Decoder
+from avatar.conversation.quality import HighQuality, WithFallback
 from avatar.conversation.session import Engines, LiveSession, SessionOptions, SessionPolicy
 from avatar.conversation.voices import Choice, choose
 from avatar.core.audio import INPUT_RATE_HZ
-from avatar.core.errors import BadMessage, NotFound, Problem
+from avatar.core.errors import BadMessage, EngineError, NotFound, Problem, describe
 from avatar.core.events import ErrorOccurred
 from avatar.core.turns import Eagerness
-from avatar.engines.base import TextToSpeech
+from avatar.engines.base import ClonesVoices, TextToSpeech
 from avatar.store.records import is_id, new_id
 from avatar.voices.library import VoiceLibrary
 
 VOICE_FALLBACK = "VOICE_FALLBACK"
 """Code of the message that another voice than the chosen one speaks."""
+QUALITY_FALLBACK = "QUALITY_FALLBACK"
+"""Code of the message that the fast engine speaks where the better one was asked for."""
+_LACK = "The high-quality voice cannot speak now; the fast one does. "
 
 
 @dataclass(frozen=True)
@@ -41,25 +45,26 @@ class Request:
     language: str | None = None
     instructions: str | None = None
     eagerness: Eagerness | None = None
+    quality: Literal["fast", "high"] = "fast"
 
 
 class HoldingSession(LiveSession):
     """A session that lets go of its engines when it is closed."""
 
-    hold: Hold
+    held: ExitStack
 
     async def aclose(self) -> None:
         try:
             await super().aclose()
         finally:
-            self.hold.release()
+            self.held.close()
 
 
 @dataclass(frozen=True)
 class Opened:
     """A session and what its client must know of it."""
 
-    session: LiveSession
+    session: HoldingSession
     options: SessionOptions
     conversation_id: str
     resume_token: str
@@ -103,6 +108,7 @@ class House:
     instructions: str
     voice: str | None = None
     language: str | None = None
+    high: HighQuality | None = None
 
     @property
     def engines(self) -> Engines:
@@ -114,15 +120,38 @@ class House:
 
         Raises `BadMessage`, `NotFound` for a voice or conversation that is not there, `Overloaded` without engines.
         """
-        hold = self.lineup.hold()
-        try:
-            return await self._open(request, outbox, hold)
-        except BaseException:
-            hold.release()
-            raise
+        with ExitStack() as held:
+            hold = self.lineup.hold()
+            held.callback(hold.release)
+            engines, lack = await self._with_quality(request, hold.engines, outbox, held)
+            opened = await self._open(request, outbox, engines)
+            opened.session.held = held.pop_all()
+        if lack:  # no `await` follows, so `session.ready` goes out before it
+            outbox.put(_notice(QUALITY_FALLBACK, lack))
+        return opened
 
-    async def _open(self, request: Request, outbox: Outbox, hold: Hold) -> Opened:
-        engines = hold.engines
+    async def _with_quality(
+        self, request: Request, engines: Engines, outbox: Outbox, held: ExitStack
+    ) -> tuple[Engines, str]:
+        """The engines, with the better voice if it is asked for and can be had; else why not."""
+        if request.quality == "fast" or self.high is None:
+            return engines, ""
+        try:
+            best = await self.high.take()
+            held.callback(self.high.release)
+            await self._teach(best, request.voice)
+        except EngineError as error:
+            return engines, _LACK + describe(error).message
+        speaker = WithFallback(best, engines.tts, lambda why: outbox.put(_notice(QUALITY_FALLBACK, _LACK + why)))
+        return replace(engines, tts=speaker), ""
+
+    async def _teach(self, tts: TextToSpeech, voice: str | None) -> None:
+        """An engine that was loaded just now knows no enrolled voices: it learns the one that is wanted."""
+        profile = self.voices.find(voice) if voice is not None else self.voices.default
+        if profile and profile.status == "ready" and isinstance(tts, ClonesVoices) and tts.capabilities.clones:
+            await self.voices.teach(tts, profile.id)
+
+    async def _open(self, request: Request, outbox: Outbox, engines: Engines) -> Opened:
         audio = request.audio or ("pcm16" if request.mode == "live" else "webm")
         if request.mode == "live" and audio != "pcm16":
             raise BadMessage("Live mode takes `pcm16` audio; recordings (`webm`) are for push_to_talk.")
@@ -139,9 +168,8 @@ class House:
         )
         log = await self._log(request, engines)
         session = HoldingSession(options, engines, self.policy, self.decoder, log, outbox)
-        session.hold = hold
         if choice.notice:  # no `await` follows, so `session.ready` goes out before it
-            outbox.put(ErrorOccurred(Problem(VOICE_FALLBACK, choice.notice, 200, fatal=False)))
+            outbox.put(_notice(VOICE_FALLBACK, choice.notice))
         return Opened(session, options, log.conversation_id, self.tokens.issue(log.conversation_id))
 
     @contextmanager
@@ -175,3 +203,8 @@ class House:
                 if request.resume_token is None:
                     raise  # with a token it is ours: nothing of it has been saved yet
         return log
+
+
+def _notice(code: str, message: str) -> ErrorOccurred:
+    """Something the client should know; the session goes on."""
+    return ErrorOccurred(Problem(code, message, 200, fatal=False))

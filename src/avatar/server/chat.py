@@ -214,6 +214,7 @@ class Chat:
             voice=message.voice_id,
             language=message.language,
             instructions=message.instructions,
+            quality=message.quality,
             eagerness=message.eagerness,
         )
         await self._open(request)

@@ -56,6 +56,9 @@ class SessionStart(WireModel):
         None, max_length=256, description="Go on with the conversation of the session that was given this token."
     )
     voice_id: StrictStr | None = Field(None, max_length=128)
+    quality: Literal["fast", "high"] = Field(
+        "fast", description="`high`: a better speech engine, where the server has one set up; it may take time to load."
+    )
     language: Language | None = Field(None, description="ISO 639-1; unset: detected.")
     instructions: StrictStr | None = Field(None, max_length=MAX_TEXT_CHARS, description="System prompt.")
     output: OutputFormat = OutputFormat(sample_rate=None)

@@ -260,7 +260,7 @@ class VoiceLibrary:
         """One attempt: the whole enrolment, or what engines lack of a voice that is ready."""
         profile = self.get(voice_id)
         if profile.status == "ready":
-            await self._condition(profile)
+            await self._condition(profile, self._cloners)
             return
         if profile.attempts >= self._policy.attempts:  # the server died in each of them
             raise BadAudio("Enrolling this recording made the server fail; try another recording.")
@@ -279,16 +279,20 @@ class VoiceLibrary:
             heard = {"reference_text": text or None, "language": profile.language or language}
             profile = await self._update(profile.id, **heard)
         on_step("conditioning")
-        await self._condition(self.get(profile.id))
+        await self._condition(self.get(profile.id), self._cloners)
         quality = {name: value for name, value in vars(studied.quality).items() if name != "reasons"}
         await self._update(profile.id, status="ready", quality=quality, problem=None, problem_code=None)
 
-    async def _condition(self, profile: VoiceProfile) -> None:
+    async def teach(self, cloner: Cloner, voice_id: str) -> None:
+        """Let an engine that `start` was not given know a ready voice. Raises as `ready` does, and `EngineError`."""
+        await self._condition(self.ready(voice_id), (cloner,))
+
+    async def _condition(self, profile: VoiceProfile, cloners: Sequence[Cloner]) -> None:
         def reference() -> Reference:
             pcm = self._folder.reference(profile.id)
             return Reference(pcm, REFERENCE_RATE_HZ, profile.reference_text or "", profile.language)
 
-        await condition(self._folder, self._cloners, profile.id, _key(profile), reference)
+        await condition(self._folder, cloners, profile.id, _key(profile), reference)
 
     async def _failed(self, voice_id: str, error: BaseException, again: bool) -> None:
         profile = self.get(voice_id)

@@ -23,6 +23,7 @@ INTEL_MAC = "sys_platform == 'darwin' and platform_machine == 'x86_64'"
 LIMITS = [
     "fastapi<0.137",  # vLLM 0.32 and 0.33
     "numpy<2.4",  # numba, which vLLM needs, on Python 3.11
+    "cryptography<49",  # the last with wheels for Macs with Intel
     f"onnxruntime<1.24; {INTEL_MAC}",  # the last with wheels for it
     "onnxruntime>=1.24; sys_platform != 'darwin' or platform_machine != 'x86_64'",
 ]

@@ -123,6 +123,7 @@ async def test_noise_that_had_no_words_wastes_its_transcription_alone() -> None:
 
 async def test_a_typed_turn_is_not_charged_for_what_was_being_said() -> None:
     fakes = slow()
+    fakes.stt.text = "I think so"
     fakes.end_of_turn = FakeEndOfTurn(0.1)
     async with talking(fakes) as client:
         await client.speak(1)

@@ -22,10 +22,10 @@ _PAUSE_WPM = 175  # at which the pauses between parts are as they are
 DEFAULT_VOICE = "en-us"
 _LANGUAGES = frozenset(
     "af am ar as az ba be bg bn bs ca cs cv cy da de el en eo es et eu fa fi fr ga gd gn gu he hi hr ht hu hy ia id io "
-    "is it ja ka kk kl kn ko ku ky la lb lt lv mi mk ml mr ms mt my nb ne nl no om or pa pl pt qu ro ru sd si sk sl sq "
+    "is it ja ka kk kl kn ko ku ky la lb lt lv mi mk ml mr ms mt my ne nl om or pa pl pt qu ro ru sd si sk sl sq "
     "sr sv sw ta te th tk tn tr tt ug uk ur uz vi zh".split()
 )
-_VOICE_OF = {"zh": "cmn", "zh-cn": "cmn", "no": "nb", "en-gb": "en", "fr-fr": "fr"}  # what the library calls otherwise
+_VOICE_OF = {"zh": "cmn", "zh-cn": "cmn", "en-gb": "en", "fr-fr": "fr"}  # what the library calls otherwise
 _VARIANTS = ("f1", "f2", "f3", "f4", "f5", "m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8")
 
 # The first of these scripts found in a text asks for its voice, unless the voice already reads it.

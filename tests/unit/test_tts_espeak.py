@@ -19,7 +19,6 @@ KNOWN = ("cmn", "de", "en", "en-us", "fr", "ja", "ko", "nb", "yue")
         ("Hello", "en", None, "en-us", "en"),
         ("Hello", None, "en", "de", "en-us"),
         ("Hallo", None, "de", "en-us", "de"),
-        ("Hei", None, "no", "en-us", "nb"),
         ("你好", None, "zh", "en-us", "cmn"),
         ("你好", None, "en", "en-us", "cmn"),
         ("Hello 你好", None, None, "en-us", "cmn"),

@@ -1,4 +1,4 @@
-"""The command line: `avatar serve | doctor | models | voices`.
+"""The command line: `avatar serve | doctor | models | voices | bench`.
 
 Owns words and exit codes; the work is done elsewhere. `main` turns every `AvatarError` into one message.
 """
@@ -9,12 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
-from avatar.cli import models, voices
+from avatar.cli import bench, models, voices
 from avatar.core.errors import AvatarError
 
 app = typer.Typer(help="AVATAR, a voice assistant on your own machine.", no_args_is_help=True, add_completion=False)
 app.add_typer(models.app, name="models")
 app.add_typer(voices.app, name="voices")
+app.add_typer(bench.app, name="bench")
 
 Config = Annotated[Path | None, typer.Option("--config", help="An avatar.toml; default: the one in this folder.")]
 

@@ -1,0 +1,97 @@
+"""`avatar bench`: how fast an engine is on this machine. Owns words and files; the measuring is done elsewhere."""
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+import typer
+
+from avatar.core.errors import SetupError
+
+if TYPE_CHECKING:
+    from avatar.engines.tts.qwen3.bench import Plan
+
+N = TypeVar("N", int, float)
+
+app = typer.Typer(help="Measure an engine on this machine.", no_args_is_help=True)
+
+
+@app.callback()
+def bench() -> None:
+    """Measure an engine on this machine."""
+
+
+@app.command()
+def qwen3(
+    model: Annotated[
+        Path | None, typer.Option(help="A Qwen3-TTS folder; default: random weights of full size.")
+    ] = None,
+    size: Annotated[Literal["0.6b", "1.7b"], typer.Option(help="Size of the random weights.")] = "0.6b",
+    streams: Annotated[
+        str, typer.Option(help="Streams at the same time, one level after the other.")
+    ] = "1,4,8,16,32,64",
+    audio_s: Annotated[float, typer.Option(help="Seconds of audio of each stream.")] = 60.0,
+    probes: Annotated[int, typer.Option(help="Utterances whose first audio is timed, at each level.")] = 30,
+    arrivals: Annotated[str, typer.Option(help="Sessions a second in the open loop; empty: none.")] = "1,5,10,20",
+    device: Annotated[Literal["auto", "cuda", "cpu"], typer.Option(help="auto: a GPU if there is one.")] = "auto",
+    out: Annotated[Path, typer.Option(help="Folder for qwen3.json and qwen3.md.")] = Path("qwen3-results"),
+) -> None:
+    """Qwen3-TTS: time to first audio, real-time factor, underruns, cancellation, load and capture."""
+    try:
+        from avatar.engines.tts.qwen3.bench import Plan
+    except ImportError as error:
+        raise SetupError(f"This needs torch: pip install 'avatar-voice[qwen3]' ({error.name} is missing).") from None
+    levels = _numbers(streams, int)
+    rates, frames = _numbers(arrivals, float), _rtf_frames(audio_s)
+    plan = Plan(streams=levels, audio_s=audio_s, probes=probes, rtf_frames=frames, arrivals_hz=rates)
+    if not levels or min(levels) < 1 or audio_s <= 0:
+        raise SetupError("--streams and --audio-s must be above zero.")
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out) as scratch:
+        _run(model, Path(scratch), size, plan, device, out)
+
+
+def _run(
+    model: Path | None, scratch: Path, size: Literal["0.6b", "1.7b"], plan: "Plan", device: str, out: Path
+) -> None:
+    import torch
+
+    from avatar.engines.tts.qwen3 import bench as suite
+    from avatar.engines.tts.qwen3.config import CheckpointError
+    from avatar.engines.tts.qwen3.engine import Options
+    from avatar.engines.tts.qwen3.made import make_model
+    from avatar.engines.tts.qwen3.ticks import Limits
+
+    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    dtype = torch.bfloat16 if on_gpu else torch.float32
+    positions = 2048 if on_gpu else 1024
+    if model is None:
+        typer.echo(f"Making random weights of full size ({size})")
+        model = make_model(scratch, size)
+    options = Options(Limits(slots=max(plan.streams) + 1, max_positions=positions))
+    try:
+        engine, load_s = suite.load(model, options, torch.device("cuda" if on_gpu else "cpu"), dtype)
+    except CheckpointError as error:
+        raise SetupError(str(error)) from error
+    findings = asyncio.run(suite.measure(engine, load_s, plan, typer.echo))
+    (out / "qwen3.json").write_text(json.dumps(findings.as_json(), indent=1), encoding="utf-8")
+    page = suite.as_markdown(findings)
+    (out / "qwen3.md").write_text(page, encoding="utf-8")
+    typer.echo(page)
+
+
+def _rtf_frames(audio_s: float) -> int:
+    """Ten seconds' worth, or less where little is asked for."""
+    from avatar.engines.tts.qwen3.scheduler import FRAME_S
+
+    return max(2, min(125, int(audio_s / FRAME_S)))
+
+
+def _numbers(text: str, kind: Callable[[str], N]) -> tuple[N, ...]:
+    try:
+        return tuple(kind(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise SetupError(f"{text!r} is no list of numbers: separate them by commas.") from None

@@ -179,6 +179,23 @@ def test_a_cancelled_session_frees_its_slot_before_the_next_tick_and_says_no_mor
     assert heard.finished.reason == "cancelled"
 
 
+def test_results_looked_at_a_tick_later_are_the_same() -> None:
+    """As on a GPU: a frame is launched before it is known that the one before it was the last."""
+    model = one_that_likes_to_end()
+    request = dataclasses.replace(SERENA, end="after text", sampling=Sampling(max_frames=100))
+    expected = Stage(model=model).say(request, [TEXT])
+    stage = Stage(dataclasses.replace(SMALL, slots=1), model=model, asynchronous=True)
+    for pieces in ([TEXT], [TEXT[:9], TEXT[9:20], TEXT[20:]]):
+        heard = stage.say(request, pieces)
+        np.testing.assert_array_equal(heard.codes, expected.codes)
+        np.testing.assert_allclose(heard.pcm, expected.pcm, atol=5e-6)
+    limited = stage.say(SERENA, [TEXT])
+    assert len(limited.codes) == 24
+    counts = stage.ticks.statistics()
+    assert (counts["free"], counts["active"]) == (1, 0)
+    assert counts["frames"] <= 2 * len(expected.codes) + 24 + 2  # one for nothing at each unforeseen end
+
+
 # --- pace ------------------------------------------------------------------------------------------------------------
 
 

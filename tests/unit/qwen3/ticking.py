@@ -53,12 +53,19 @@ class Stage:
     """A model's ticks, with a clock that moves `tick_s` a tick."""
 
     def __init__(
-        self, limits: Limits = SMALL, kind: str = "custom", tick_s: float = 0.0, model: Checkpoint | None = None
+        self,
+        limits: Limits = SMALL,
+        kind: str = "custom",
+        tick_s: float = 0.0,
+        model: Checkpoint | None = None,
+        asynchronous: bool = False,
     ) -> None:
         self.now_s = 0.0
         self.tick_s = tick_s
         self.model = model or checkpoint(kind)
-        self.ticks = Ticks(self.model, limits, Runner(torch.device("cpu")), lambda: self.now_s)
+        runner = Runner(torch.device("cpu"))
+        runner.asynchronous = asynchronous
+        self.ticks = Ticks(self.model, limits, runner, lambda: self.now_s)
 
     def open(self, request: Request, takes: bool = True) -> tuple[Speech, Listener]:
         listener = Listener(takes)

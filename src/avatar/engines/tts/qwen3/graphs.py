@@ -7,6 +7,7 @@ input. Copies to the host do not wait. Knows not what a step does.
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,32 +26,39 @@ class _Graph:
 
 
 class Runner:
-    """Runs steps on one device. `captures` is False on a CPU, or when asked to be."""
+    """Runs steps on one device. `captures` is False on a CPU, or when asked to be.
+
+    `asynchronous`: results are not there yet when `run` returns.
+    """
 
     def __init__(self, device: torch.device, *, graphs: bool = True) -> None:
         self.device = device
+        self.asynchronous = device.type == "cuda"
         self.captures = graphs and device.type == "cuda"
         self.capture_s = 0.0
         self._graphs: dict[Hashable, _Graph] = {}
-        self._pool = torch.cuda.graph_pool_handle() if self.captures else None
+        self._pool: Any = None
+        self._beside: torch.cuda.Stream | None = None  # one for all captures: libraries keep workspaces for each
+        if self.captures:
+            self._pool = torch.cuda.graph_pool_handle()
+            self._beside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         return len(self._graphs)
 
     def prepare(self, key: Hashable, step: Step, rows: Tensor) -> None:
         """Capture `step` on rows of this shape (any that do no harm), to be run as `key`. Large shapes first."""
-        if not self.captures:
+        if self._beside is None:
             return
-        began_s = time.perf_counter()
+        began_s, beside = time.perf_counter(), self._beside
         static = rows.to(self.device)
-        beside = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         beside.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(beside):
             for _ in range(WARM_RUNS):
                 step(static)
         torch.cuda.current_stream(self.device).wait_stream(beside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=beside):
+        with torch.cuda.graph(graph, self._pool, beside, "thread_local"):  # other models may load meanwhile
             result = step(static)
         self._graphs[key] = _Graph(graph, static, result)
         self.capture_s += time.perf_counter() - began_s
@@ -67,7 +75,7 @@ class Runner:
 
     def fetch(self, result: Tensor) -> Tensor:
         """A copy on the host, complete once `Landing.wait` of a later `landing` has returned."""
-        return result.to("cpu", non_blocking=True) if self.device.type == "cuda" else result.clone()
+        return result.to("cpu", non_blocking=True)
 
     def landing(self) -> "Landing":
         """A point in the device's work up to now."""

@@ -105,7 +105,7 @@ class Ticks:
         self._runner = runner
         self._clock = clock
         self._steps = Steps(checkpoint, limits.slots, limits.max_positions, cache)
-        self._pipelined = runner.device.type == "cuda"
+        self._pipelined = runner.asynchronous
         self._free = deque(range(limits.slots))
         self._waiting: list[Speech] = []
         self._speaking: list[Speech] = []
@@ -332,7 +332,7 @@ class Ticks:
     def _deliver(self, speech: Speech, pcm: npt.NDArray[np.float32], first: int, count: int) -> None:
         now_s = self._clock()
         codes, speech.codes = np.stack(speech.codes[:count]), speech.codes[count:]
-        packet = Packet(pcm, first, codes, speech.timings(now_s))
+        packet = Packet(pcm.copy(), first, codes, speech.timings(now_s))
         if speech.first_packet_s is None:
             speech.first_packet_s = now_s
         elif speech.request.paced and speech.lead_s(speech.delivered, now_s) < 0:

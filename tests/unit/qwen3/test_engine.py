@@ -10,7 +10,6 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from avatar.engines.tts.qwen3.backends import choose_attention
 from avatar.engines.tts.qwen3.checkpoint import Checkpoint
 from avatar.engines.tts.qwen3.config import Sampling
 from avatar.engines.tts.qwen3.engine import Engine, EngineStopped, Options, Session
@@ -181,16 +180,11 @@ async def test_a_listener_whose_loop_is_gone_harms_nobody(engine: Engine) -> Non
     assert len(await listen(session)) == 20 * 1920
 
 
-def test_attention_is_chosen_with_a_reason() -> None:
-    table = checkpoint("custom").talker.codec_embedding
-    assert choose_attention("auto", table.device, table.dtype)[1] == "SDPA (no GPU)"
-    assert choose_attention("sdpa", table.device, table.dtype)[1] == "SDPA (asked for)"
-
-
 def test_the_engine_stands_alone() -> None:
     """It runs on a machine that has torch, safetensors, tokenizers and numpy, and nothing else of ours."""
     code = (
-        "import sys, avatar.engines.tts.qwen3.engine\n"
+        "import sys\n"
+        "from avatar.engines.tts.qwen3 import bench, golden_cases, made, parity\n"
         "alone = 'avatar avatar.engines avatar.engines.tts'.split()\n"
         "print([m for m in sys.modules if m.split('.')[0] in ('avatar', 'pydantic', 'fastapi', 'soxr', 'rich')"
         " and m not in alone and not m.startswith('avatar.engines.tts.qwen3')])"

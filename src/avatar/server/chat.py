@@ -5,6 +5,7 @@ One task reads, one writes; a session's slot is held exactly as long as both run
 
 import asyncio
 import logging
+import math
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -111,6 +112,8 @@ class Chat:
         self._session: LiveSession | None = None
         self._started = False
         self._sending = asyncio.Lock()
+        self._sending_since_s = math.inf
+        self._now = asyncio.get_running_loop().time
 
     async def run(self) -> None:
         """Until either side hangs up, or something breaks that should not."""
@@ -119,6 +122,7 @@ class Chat:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read())
                 tasks.create_task(self._write())
+                tasks.create_task(self._watch())
         except* (WebSocketDisconnect, OutboxOverflow, OSError) as ends:  # a time-out is an OSError
             logger.debug("session %s ended: %s", self._session_id, ends.exceptions)
         except* Exception as errors:
@@ -261,12 +265,21 @@ class Chat:
                 self._session.audio_sent(event.turn_id)
 
     async def _send(self, message: wire.ServerBase | bytes) -> None:
-        """Send one frame. Raises `TimeoutError` when the client has not read for too long."""
-        async with self._sending, asyncio.timeout(self._send_timeout_s):
+        """Send one frame; `_watch` ends a session whose client does not read."""
+        async with self._sending:
+            self._sending_since_s = self._now()
             if isinstance(message, bytes):
                 await self._socket.send_bytes(message)
             else:
                 await self._socket.send_text(wire.encode(message))
+            self._sending_since_s = math.inf
+
+    async def _watch(self) -> None:
+        """Raise `TimeoutError` when the client has not read for too long. A timer for each frame would cost more."""
+        while True:
+            await asyncio.sleep(self._send_timeout_s / 10)
+            if self._now() - self._sending_since_s > self._send_timeout_s:
+                raise TimeoutError
 
     def _message(self, event: SessionEvent) -> wire.ServerBase:
         known = self._session_id

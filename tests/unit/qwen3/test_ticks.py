@@ -225,6 +225,7 @@ def test_an_unpaced_session_waits_for_its_caller() -> None:
     stage.ticks.close(speech)
     while stage.tick() is not None:
         pass
+    assert [packet.frames for packet in listener.packets] == [1, 1, 2, 4, 8]
     assert 1.5 < played_s(listener) + 8 * 0.08 < 3
     speech.taken = speech.delivered
     assert stage.tick() is not None

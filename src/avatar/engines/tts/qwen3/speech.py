@@ -152,20 +152,28 @@ class Speech:
             return NO_TEXT
         return self.text.popleft() if self.text else pad
 
-    def lead_s(self, frames: int, now_s: float) -> float:
-        """How much of `frames` is not played yet."""
+    def lead_s(self, now_s: float) -> float:
+        """How far it is ahead of its listener: of what has been played, or where nobody plays, of what was taken."""
         if self.request.paced and self.first_packet_s is not None:
-            return frames * FRAME_S - (now_s - self.first_packet_s)
-        return (frames - self.taken) * FRAME_S
+            return self._unplayed_s(self.frames, now_s)
+        return (self.frames - self.taken) * FRAME_S
+
+    def is_late(self, now_s: float) -> bool:
+        """Whether all that was delivered has been played, if it is played as it comes."""
+        return self.request.paced and self._unplayed_s(self.delivered, now_s) < 0
+
+    def _unplayed_s(self, frames: int, now_s: float) -> float:
+        """How much of `frames` would be left if they were played from the first packet on."""
+        return frames * FRAME_S - (now_s - (now_s if self.first_packet_s is None else self.first_packet_s))
 
     def standing(self, now_s: float) -> Standing:
-        return Standing(self.lead_s(self.frames, now_s), self.packets > 0, self.frames == 0 or self.has_text)
+        return Standing(self.lead_s(now_s), self.packets > 0, self.frames == 0 or self.has_text)
 
     def due(self, now_s: float) -> int:
         """Frames to decode now."""
         made = self.frames if self.end is None else self.end
         stands_still = self.end is not None or not self.has_text
-        return due_frames(made - self.decoded, self.packets, self.lead_s(self.delivered, now_s), stands_still)
+        return due_frames(made - self.decoded, self.packets, self._unplayed_s(self.delivered, now_s), stands_still)
 
     def timings(self, now_s: float) -> Timings:
         return Timings(self.opened_s, self.text_s or self.opened_s, self.admitted_s, now_s)

@@ -335,7 +335,7 @@ class Ticks:
         packet = Packet(pcm.copy(), first, codes, speech.timings(now_s))
         if speech.first_packet_s is None:
             speech.first_packet_s = now_s
-        elif speech.request.paced and speech.lead_s(speech.delivered, now_s) < 0:
+        elif speech.is_late(now_s):
             self.counts.late_packets += 1
         speech.delivered += packet.frames
         speech.emit(packet)

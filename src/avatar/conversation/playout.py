@@ -44,7 +44,7 @@ class Playout:
         self.underruns = 0
 
     async def send(self, pcm: Pcm) -> None:
-        """Send the next piece (float32[n], mono, at this playout's rate), at most the lead and a frame ahead."""
+        """Send the next piece (float32[n], mono, at this playout's rate), never further ahead than the lead."""
         if pcm.size and not self.sent_samples:
             await self._outbox.put_media(ReplyAudioStarted(self._turn_id, self._rate_hz))
         frame_samples = int(FRAME_S * self._rate_hz)
@@ -56,8 +56,7 @@ class Playout:
             self._account(frame.size)
 
     async def _wait_for_lead(self) -> None:
-        """Two frames go at each waking, the second of them early: half of the timers, and none late."""
-        while (ahead_s := self._plays_until_s - self._now() - self._lead_s) > FRAME_S + TICK_S or self.held:
+        while (ahead_s := self._plays_until_s - self._now() - self._lead_s) > TICK_S or self.held:
             await (self._released.wait() if self.held else asyncio.sleep(ahead_s))
 
     @property

@@ -30,7 +30,8 @@ def vectors(*directions: tuple[int, int]) -> Vectors:
         made = RNG.normal(0, 0.02, (count, 256))
         made[:, axis] += 1
         out.append(made / np.linalg.norm(made, axis=1, keepdims=True))
-    return np.concatenate(out).astype(np.float32)
+    together: Vectors = np.concatenate(out).astype(np.float32)
+    return together
 
 
 ONE = vectors((0, 10))

@@ -129,7 +129,8 @@ def mel_bands() -> npt.NDArray[np.float32]:
     falling = (edges_hz[2:, None] - bins_hz) / widths[1:]
     triangles = np.maximum(0.0, np.minimum(rising, falling))
     areas = (edges_hz[2:] - edges_hz[:-2])[:, None] / 2
-    return (triangles / areas).astype(np.float32)
+    bank: npt.NDArray[np.float32] = (triangles / areas).astype(np.float32)
+    return bank
 
 
 # Slaney's scale (Auditory Toolbox, 1998): linear to 1 kHz, 15 mel there; then 27 mel for every factor of 6.4.

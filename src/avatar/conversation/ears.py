@@ -42,6 +42,7 @@ from avatar.core.turn_events import (
     OverlapSound,
     OverlapStage,
     OverlapVerdict,
+    TurnOver,
 )
 from avatar.core.turns import Phase, TurnPolicy, TurnTaking
 from avatar.engines.base import EndOfTurn, VoiceActivity
@@ -50,8 +51,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-PREROLL_MS = 300
-"""Audio kept from before the first voiced frame: voice activity notices soft consonants late."""
 VERDICT_TIMEOUT_S = 0.5
 """End-of-turn detection that takes longer is worth nothing: by then the ceiling is near."""
 FRAMES_AT_ONCE = 8
@@ -106,7 +105,7 @@ class Ears:
         self._framer = Framer(vad.frame_samples)
         self._resampler = Resampler(rate_hz, INPUT_RATE_HZ)
         self._frame_ms = samples_to_ms(vad.frame_samples, INPUT_RATE_HZ)
-        preroll_ms = PREROLL_MS + policy.min_speech_ms + policy.barge_in_ms
+        preroll_ms = policy.preroll_ms + policy.min_speech_ms + policy.barge_in_ms
         self._preroll: deque[Pcm] = deque(maxlen=max(1, int(preroll_ms / self._frame_ms)))
         self._heard_frames = 0
         self._is_input_rate = rate_hz == INPUT_RATE_HZ
@@ -178,6 +177,16 @@ class Ears:
         self.utterance = self._new_utterance()
         self.utterance.accept(np.concatenate([pcm, begun.pcm]))
         return begun
+
+    def end_turn(self) -> bool:
+        """The turn in progress is over, whatever it sounds like; whether there was one."""
+        if self._asking and self._verdict is not None:
+            self._verdict.cancel()
+            self._asking = False
+        in_progress = self.utterance is not None
+        self.tell(TurnOver())
+        self._catch_up()
+        return in_progress
 
     def clear(self) -> Utterance | None:
         """Forget the turn in progress, but neither the time nor the reply: its utterance, for the caller to close."""
@@ -255,7 +264,7 @@ class Ears:
         self.utterance.accept(self._carried)
         self._carried = silence(0)
         buffered = np.concatenate([silence(0), *self._preroll])
-        since_ms = self._heard_frames * self._frame_ms - at_ms + PREROLL_MS
+        since_ms = self._heard_frames * self._frame_ms - at_ms + self._turns.policy.preroll_ms
         self.utterance.accept(buffered[-ms_to_samples(since_ms, INPUT_RATE_HZ) :])
         self._preroll.clear()
         self._watch_for_stall(STALL_S)

@@ -33,6 +33,8 @@ class TurnStore(Protocol):
 
     async def recent_turns(self, conversation_id: str, limit: int) -> list[Turn]: ...
 
+    async def cut_heard(self, turn_id: str, heard_text: str) -> None: ...
+
 
 # More turns than any context holds are not worth loading: 4096 tokens are about a hundred short exchanges.
 MAX_LOADED_TURNS = 200
@@ -50,6 +52,7 @@ class ConversationLog:
         self._engines = engines
         self._exists = False
         self._order = asyncio.Lock()
+        self._cut: dict[str, str] = {}
 
     async def load(self) -> None:
         """Go on with a saved conversation. Raises `NotFound`."""
@@ -78,7 +81,7 @@ class ConversationLog:
             user_text=said.text,
             user_language=said.language,
             generated_text=outcome.generated_text,
-            heard_text=outcome.heard_text,
+            heard_text=self._cut.get(turn_id, outcome.heard_text),
             error_code=outcome.error.code if outcome.error else None,
             timings=metrics.numbers(),
             engines=self._engines,
@@ -90,6 +93,12 @@ class ConversationLog:
                 await self._begin(said.language)
                 self._exists = True
             await self._store.save_turn(record)
+
+    async def cut(self, turn_id: str, heard_text: str) -> None:
+        """Of this turn's reply no more was heard than this, as is known now. Raises `StoreError`."""
+        self._cut[turn_id] = heard_text  # it may be about to be saved
+        async with self._order:
+            await self._store.cut_heard(turn_id, heard_text)
 
     async def _begin(self, language: str | None) -> None:
         try:

@@ -25,12 +25,15 @@ LAST_REPORT_WAIT_S = 1.0
 
 
 class Playout:
-    """One reply's way to the client's ears. Times in seconds of the loop's clock."""
+    """One reply's way to the client's ears. Times in seconds of the loop's clock.
+
+    With a lead of `inf` all is sent as it is made, and over when it is sent.
+    """
 
     def __init__(self, outbox: Outbox, turn_id: str, rate_hz: int, lead_s: float) -> None:
         self._outbox = outbox
         self._turn_id = turn_id
-        self._rate_hz = rate_hz
+        self.rate_hz = rate_hz
         self._lead_s = lead_s
         self._now = asyncio.get_running_loop().time
         self._plays_until_s = 0.0
@@ -46,8 +49,8 @@ class Playout:
     async def send(self, pcm: Pcm) -> None:
         """Send the next piece (float32[n], mono, at this playout's rate), never further ahead than the lead."""
         if pcm.size and not self.sent_samples:
-            await self._outbox.put_media(ReplyAudioStarted(self._turn_id, self._rate_hz))
-        frame_samples = int(FRAME_S * self._rate_hz)
+            await self._outbox.put_media(ReplyAudioStarted(self._turn_id, self.rate_hz))
+        frame_samples = int(FRAME_S * self.rate_hz)
         for start in range(0, pcm.size, frame_samples):
             await self._wait_for_lead()
             frame = pcm[start : start + frame_samples]
@@ -80,7 +83,7 @@ class Playout:
     def _account(self, samples: int) -> None:
         now_s = self._now()
         self.underruns += bool(self.sent_samples) and now_s > self._plays_until_s
-        self._plays_until_s = max(self._plays_until_s, now_s) + samples / self._rate_hz
+        self._plays_until_s = max(self._plays_until_s, now_s) + samples / self.rate_hz
         self.sent_samples += samples
 
     def report(self, played_ms: float) -> None:
@@ -94,26 +97,28 @@ class Playout:
         if self._report is not None:
             played_s, at_s = self._report
             heard_s = played_s + min(max(now_s - at_s, 0.0), REPORT_TRUST_S)
-            return min(self.sent_samples, int(heard_s * self._rate_hz))
+            return min(self.sent_samples, int(heard_s * self.rate_hz))
         unplayed_s = max(self._plays_until_s - now_s, 0.0)
-        return max(self.sent_samples - int(unplayed_s * self._rate_hz), 0)
+        return max(self.sent_samples - int(unplayed_s * self.rate_hz), 0)
 
     @property
     def left_s(self) -> float:
         """What the client has yet to play of what was sent."""
-        return self.sent_samples / self._rate_hz - self.played_samples() / self._rate_hz
+        return self.sent_samples / self.rate_hz - self.played_samples() / self.rate_hz
 
     def recent_pcm(self) -> Pcm:
         """The last seconds of what was sent (float32[n], mono, 16 kHz). 2 ms of work."""
-        return resample(np.concatenate([silence(0), *self._recent]), self._rate_hz, INPUT_RATE_HZ)
+        return resample(np.concatenate([silence(0), *self._recent]), self.rate_hz, INPUT_RATE_HZ)
 
     async def drain(self) -> None:
         """Wait until all that was sent has been heard."""
         await self._outbox.media_sent()
+        if self._lead_s == math.inf:
+            return
         while (left_s := self._plays_until_s - self._now()) > TICK_S or self.held:
             await (self._released.wait() if self.held else asyncio.sleep(left_s))
         deadline_s = self._now() + LAST_REPORT_WAIT_S
-        sent_s = self.sent_samples / self._rate_hz
+        sent_s = self.sent_samples / self.rate_hz
         while self._report is not None and self._report[0] < sent_s - FRAME_S:
             self._reported.clear()
             try:

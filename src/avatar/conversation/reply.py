@@ -19,10 +19,11 @@ from avatar.conversation.outbox import Outbox
 from avatar.conversation.playout import Playout
 from avatar.conversation.precedence import Precedence
 from avatar.conversation.watch import Watchdog
-from avatar.core.audio import Pcm, Resampler, silence
+from avatar.core.audio import Pcm, Resampler, samples_to_ms, silence
 from avatar.core.clauses import Clause, ClauseCutter, spoken_weight
 from avatar.core.errors import AvatarError, EngineFailed, describe
 from avatar.core.events import (
+    ReplyCalls,
     ReplyHeld,
     ReplyLowered,
     ReplyResumed,
@@ -34,7 +35,8 @@ from avatar.core.events import (
 )
 from avatar.core.heard import HeardText
 from avatar.core.trace import TurnMetrics, TurnTrace, Waste
-from avatar.engines.base import LanguageModel, Message, Sampling, TextToSpeech
+from avatar.engines.base import LanguageModel, Message, Sampling, TextToSpeech, Tool
+from avatar.media.tempo import Tempo
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +75,40 @@ class Speaker:
     language: str | None
     rate_hz: int
     """Of the audio the client gets."""
+    speed: float = 1.0
+    is_silent: bool = False
+    """The reply is written only."""
+    is_paced: bool = True
+    """Audio is sent as it is played; else as it is made, by clients that know themselves what they have played."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a reply is to be made; `prompt` gets what the user said in this turn."""
+
+    prompt: Callable[[str], Sequence[Message]]
+    speaker: Speaker
+    sampling: Sampling
+    tools: tuple[Tool, ...] = ()
+    is_unasked: bool = False
+    """It is made also if the user said nothing."""
+
+
+class Spoken:
+    """How a reply sounds, for those who must know later what was heard of it."""
+
+    def __init__(self, heard: HeardText, playout: Playout) -> None:
+        self._heard = heard
+        self._playout = playout
+
+    @property
+    def duration_ms(self) -> float:
+        """Of what was sent so far."""
+        return samples_to_ms(self._playout.sent_samples, self._playout.rate_hz)
+
+    def text_until(self, ms: float) -> str:
+        """What had been said by then, word by word."""
+        return self._heard.until_ms(ms, self._playout.rate_hz)
 
 
 @dataclass(frozen=True)
@@ -95,9 +131,8 @@ class Reply:
         self,
         turn_id: str,
         listen: Callable[[], Awaitable[Said]],
-        prompt: Callable[[str], Sequence[Message]],
+        plan: Plan,
         llm: LanguageModel,
-        speaker: Speaker,
         policy: ReplyPolicy,
         outbox: Outbox,
         precedence: Precedence,
@@ -105,9 +140,9 @@ class Reply:
         self.turn_id = turn_id
         self.said = Said("")
         self._listen = listen
-        self._prompt = prompt
+        self._plan = plan
         self._llm = llm
-        self._speaker = speaker
+        self._speaker = speaker = plan.speaker
         self._policy = policy
         self._outbox = outbox
         self._precedence = precedence
@@ -121,7 +156,10 @@ class Reply:
         self.tokens = 0
         self._held: list[SessionEvent] = []
         self._heard = HeardText()
-        self._playout = Playout(outbox, turn_id, speaker.rate_hz, policy.playout_lead_s)
+        lead_s = policy.playout_lead_s if speaker.is_paced else math.inf
+        self._playout = Playout(outbox, turn_id, speaker.rate_hz, lead_s)
+        self._called = False
+        self.is_cut_short = False
         self._pcm: list[Pcm] = []
         self._clauses: asyncio.Queue[Clause | None] = asyncio.Queue()  # bounded by the answer's own token limit
         self._ended: Outcome | None = None
@@ -186,6 +224,21 @@ class Reply:
         return self._playout.recent_pcm()
 
     @property
+    def is_unasked(self) -> bool:
+        """Whether it is made also if nothing was said."""
+        return self._plan.is_unasked
+
+    @property
+    def rate_hz(self) -> int:
+        """Of its audio."""
+        return self._playout.rate_hz
+
+    @property
+    def spoken(self) -> Spoken:
+        """How it sounds; outlives it."""
+        return Spoken(self._heard, self._playout)
+
+    @property
     def text(self) -> str:
         """What there is of it so far."""
         return self._heard.text
@@ -246,7 +299,7 @@ class Reply:
 
     def _outcome(self, status: ReplyStatus, heard_samples: int, error: AvatarError | None = None) -> Outcome:
         text = self._heard.text
-        heard = text if status == "completed" else self._heard.until(heard_samples)
+        heard = text if status == "completed" or self._speaker.is_silent else self._heard.until(heard_samples)
         pcm = np.concatenate([silence(0), *self._pcm])[:heard_samples]
         return Outcome(status, self.said, text, heard, pcm, error)
 
@@ -263,10 +316,11 @@ class Reply:
         self.said = await self._listen()
         if self.said.pcm is not None:
             self._trace.note("stt", asked_at_s, self._now())
-        if not self.said.text:
+        if self.said.text:
+            self._emit(TranscriptReady(self.turn_id, self.said.text))
+        elif not self._plan.is_unasked:
             return
-        self._emit(TranscriptReady(self.turn_id, self.said.text))
-        messages = self._prompt(self.said.text)
+        messages = self._plan.prompt(self.said.text)
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._parts = [tasks.create_task(self._think(messages)), tasks.create_task(self._speak())]
@@ -279,9 +333,10 @@ class Reply:
         cutter = ClauseCutter()
         with self._precedence.working():
             await self._generate(messages, cutter)
-        if not self._heard.text.strip():
+        if not self._heard.text.strip() and not self._called:
             raise EngineFailed("The language model answered nothing. Ask again, or try another model.")
-        self._emit(ReplyTextDone(self.turn_id, self._heard.text))
+        if self._heard.text:
+            self._emit(ReplyTextDone(self.turn_id, self._heard.text))
         self._pass_on(cutter.flush())
         self._clauses.put_nowait(None)
         self._thought_at_s = self._now()
@@ -290,18 +345,26 @@ class Reply:
         asked_at_s = self._now()
         policy = self._policy
         watchdog = Watchdog("language model", policy.first_token_timeout_s)
-        async with aclosing(watchdog.watch(self._llm.stream(messages, sampling=policy.sampling))) as deltas:
+        stream = self._llm.stream(messages, tools=self._plan.tools, sampling=self._plan.sampling)
+        async with aclosing(watchdog.watch(stream)) as deltas:
             async for delta in deltas:
                 watchdog.allow(policy.stall_timeout_s)
-                if not delta.text:
-                    continue
-                if not self.tokens:
-                    self._trace.note("llm_first_token", asked_at_s, self._now())
-                self.tokens += 1
-                self._heard.add_text(delta.text)
-                self._emit(ReplyTextDelta(self.turn_id, delta.text))
-                self._pass_on(cutter.push(delta.text))
-                self._hurry(cutter, asked_at_s)
+                self.is_cut_short = delta.finish_reason == "length"
+                if delta.text:
+                    self._take(delta.text, cutter, asked_at_s)
+                if delta.tool_calls:
+                    self._called = True
+                    calls = tuple((call.id, call.name, call.arguments) for call in delta.tool_calls)
+                    self._emit(ReplyCalls(self.turn_id, calls))
+
+    def _take(self, text: str, cutter: ClauseCutter, asked_at_s: float) -> None:
+        if not self.tokens:
+            self._trace.note("llm_first_token", asked_at_s, self._now())
+        self.tokens += 1
+        self._heard.add_text(text)
+        self._emit(ReplyTextDelta(self.turn_id, text))
+        self._pass_on(cutter.push(text))
+        self._hurry(cutter, asked_at_s)
 
     def _hurry(self, cutter: ClauseCutter, asked_at_s: float) -> None:
         """Begin to speak after a few words, if the rest comes faster than it is spoken."""
@@ -322,9 +385,13 @@ class Reply:
     async def _speak(self) -> None:
         """Clauses to audio; held at the first chunk until the turn is committed."""
         speaker = self._speaker
+        if speaker.is_silent:
+            await self._committed.wait()
+            return
         watchdog = Watchdog("speech engine", self._policy.stall_timeout_s)
         resampler = Resampler(speaker.engine.sample_rate_hz, speaker.rate_hz)
-        ratio = speaker.rate_hz / speaker.engine.sample_rate_hz
+        tempo = Tempo(speaker.speed, speaker.rate_hz)
+        ratio = speaker.rate_hz / speaker.engine.sample_rate_hz / speaker.speed
         speech = speaker.engine.speak(
             self._pieces(watchdog), voice=speaker.voice, language=speaker.language or self.said.language
         )
@@ -334,11 +401,16 @@ class Reply:
                     self._trace.follow("tts_first_audio", "first_clause", self._now())
                 await self._committed.wait()
                 self._heard.add_marks((mark.text_end, int(mark.sample * ratio)) for mark in chunk.marks)
-                await self._play(resampler.push(chunk.pcm))
+                await self._play(await self._at_pace(tempo, resampler.push(chunk.pcm)))
         await self._committed.wait()
-        await self._play(resampler.push(silence(0), last=True))
+        await self._play(await self._at_pace(tempo, resampler.push(silence(0), last=True), last=True))
         if self._playout.sent_samples == 0 and "first_clause" in self._trace:
             raise EngineFailed("The speech engine made no sound. Ask again, or try another voice.")
+
+    async def _at_pace(self, tempo: Tempo, pcm: Pcm, *, last: bool = False) -> Pcm:
+        if self._speaker.speed == 1.0:
+            return pcm
+        return await asyncio.to_thread(tempo.push, pcm, last=last)
 
     async def _pieces(self, watchdog: Watchdog) -> AsyncGenerator[str, None]:
         """What there is to say; waiting for the language model is not the speech engine's fault."""

@@ -18,7 +18,7 @@ from avatar.conversation.outbox import Outbox
 from avatar.conversation.overlap import Overlap
 from avatar.conversation.precedence import Precedence
 from avatar.conversation.push_to_talk import AudioBuffer, AudioKind, BufferLimits, Decoder, Recording, check_is_raw
-from avatar.conversation.reply import Outcome, Reply, ReplyPolicy, Said, Speaker
+from avatar.conversation.reply import Outcome, Plan, Reply, ReplyPolicy, Said, Speaker, Spoken
 from avatar.conversation.utterance import Utterance
 from avatar.core.audio import INPUT_RATE_HZ, ms_to_samples
 from avatar.core.errors import AvatarError, BadMessage, BufferLimit, ClientError, NoSpeech, StoreError, describe
@@ -102,6 +102,20 @@ class SessionOptions:
     eagerness: Eagerness = "medium"
 
 
+@dataclass(frozen=True)
+class Conduct:
+    """What a client decides for itself that a conversation else decides for it."""
+
+    answers: bool = True
+    """Each spoken turn is answered."""
+    interrupts: bool = True
+    """Who speaks over a reply ends it; else it goes on, and what they said is not answered by itself."""
+    each_turn_stands: bool = False
+    """Turns are told, empty ones too, and are not made one when their speaker goes on."""
+    plan: Callable[[], Plan] | None = None
+    """How replies to spoken turns are made, if not from the log and the options."""
+
+
 class LiveSession:
     """All methods are called on the event loop; none blocks. `aclose` ends every task it started."""
 
@@ -114,6 +128,7 @@ class LiveSession:
         log: ConversationLog,
         outbox: Outbox,
     ) -> None:
+        self.conduct = Conduct()
         self._outbox = outbox
         self._options = options
         self._engines = engines
@@ -122,6 +137,7 @@ class LiveSession:
         self._log = log
         self._now = asyncio.get_running_loop().time
         self._reply: Reply | None = None
+        self._asides: dict[str, Reply] = {}
         self._turn_id = new_id("turn")
         self._live_utterance: Utterance | None = None
         self._waste = Waste()
@@ -129,9 +145,7 @@ class LiveSession:
         self._buffer = AudioBuffer(options.audio, options.input_rate_hz, policy.buffer, self._now)
         self._ears: Ears | None = None
         if options.mode == "live":
-            turns, rate_hz = policy.turns.with_eagerness(options.eagerness), options.input_rate_hz
-            overlap = Overlap(lambda: self._live)
-            self._ears = Ears(engines.vad, engines.end_of_turn, self._new_utterance, overlap, turns, rate_hz, self._act)
+            self._ears = self._new_ears(policy.turns.with_eagerness(options.eagerness), options.input_rate_hz)
 
     # --- what the client does -------------------------------------------------------------------
 
@@ -151,10 +165,14 @@ class LiveSession:
             raise BadMessage("`audio.end` is for push-to-talk; in live mode the server finds the end of a turn.")
         if self._buffer.empty:
             raise NoSpeech("No audio was sent since the last turn. Send audio, then `audio.end`.")
-        recording = Recording(
-            self._buffer.take(),
-            self._options.audio,
-            self._options.input_rate_hz,
+        recording = self._recording(self._buffer.take(), self._options.audio, self._options.input_rate_hz)
+        self._turn_at_once(recording.listen, "speech")
+
+    def _recording(self, data: bytes, kind: AudioKind, rate_hz: int) -> Recording:
+        return Recording(
+            data,
+            kind,
+            rate_hz,
             self._policy.buffer.max_s,
             self._decoder,
             self._engines.vad,
@@ -163,7 +181,6 @@ class LiveSession:
             self._policy.turns.min_speech_ms,
             self._policy.stt_timeout_s,
         )
-        self._turn_at_once(recording.listen, "speech")
 
     def clear_audio(self) -> None:
         """Forget audio that is not part of a turn yet."""
@@ -206,8 +223,81 @@ class LiveSession:
         given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
         self._options = replace(self._options, **given)
 
+    def listen(self, turns: TurnPolicy | None, rate_hz: int) -> None:
+        """Find turns in what is heard from now on by other rules, or (None) not at all. Time begins anew."""
+        ears, self._ears = self._ears, None
+        if ears is not None:
+            self._discard_prepared()
+            self._spawn(ears.aclose())
+        self._options = replace(self._options, input_rate_hz=rate_hz)
+        if turns is not None:
+            self._ears = self._new_ears(turns, rate_hz)
+            if self._live is not None:
+                self._tell_ears(ReplyBegan())
+
+    def end_turn(self) -> bool:
+        """The turn that is being spoken is over; whether there was one."""
+        return self._ears is not None and self._ears.end_turn()
+
+    async def transcribe(self, pcm16: bytes, rate_hz: int) -> Said:
+        """What is said in a whole utterance (little-endian int16), which is no turn by itself. Empty if nothing is.
+
+        Raises the engines' errors.
+        """
+        try:
+            return await self._recording(pcm16, "pcm16", rate_hz).listen()
+        except NoSpeech:
+            return Said("")
+
+    def respond(self, plan: Plan, listen: Callable[[], Awaitable[Said]], *, aside: bool = False) -> str:
+        """Reply without a turn of speech, by `plan`, once `listen` has told what was said; returns the reply's turn.
+
+        It takes the place of the live reply, unless it is an `aside`: that is neither remembered nor saved, nobody
+        interrupts it by speaking, and there may be several.
+        """
+        if not aside:
+            self._interrupt_live()
+            self._discard_prepared()
+        reply = self._reply_at_once(listen, new_id("turn"), plan)
+        if aside:
+            self._asides[reply.turn_id] = reply
+            reply.commit(self._now(), None, Waste())
+            self._spawn(self._see_aside_through(reply))
+        else:
+            self._go_live(reply, "text")
+        return reply.turn_id
+
+    def cancel(self, turn_id: str) -> None:
+        """Stop this reply, if it is live; an aside as well."""
+        if turn_id in self._asides:
+            self._asides[turn_id].interrupt()
+        elif self._live is not None and self._live.turn_id == turn_id:
+            self._interrupt_live()
+
+    def forget_prepared(self) -> None:
+        """What a reply to this turn would be made of has changed."""
+        self._discard_prepared()
+
+    def spoken(self, turn_id: str) -> Spoken | None:
+        """How the live reply, or an aside, sounds."""
+        reply = self._asides.get(turn_id) or self._live
+        return reply.spoken if reply is not None and reply.turn_id == turn_id else None
+
+    def cut_heard(self, turn_id: str, heard_text: str) -> None:
+        """The client knows better how much of a reply was heard."""
+
+        async def cut() -> None:
+            try:
+                await self._log.cut(turn_id, heard_text)
+            except AvatarError as error:
+                logger.error("what was heard of turn %s was not saved", turn_id, exc_info=error)
+
+        self._spawn(cut())
+
     async def aclose(self) -> None:
         """End the session: stop the reply, save what was heard, leave no task behind."""
+        for aside in self._asides.values():
+            aside.interrupt()
         self._interrupt_live()
         self._discard_prepared()
         if self._ears is not None:
@@ -216,6 +306,10 @@ class LiveSession:
             await asyncio.wait(self._tasks)
 
     # --- turns ----------------------------------------------------------------------------------
+
+    def _new_ears(self, turns: TurnPolicy, rate_hz: int) -> Ears:
+        engines, overlap = self._engines, Overlap(lambda: self._live)
+        return Ears(engines.vad, engines.end_of_turn, self._new_utterance, overlap, turns, rate_hz, self._act)
 
     def _new_utterance(self) -> Utterance:
         turn_id = self._turn_id
@@ -253,7 +347,8 @@ class LiveSession:
             case ResumeReply():
                 self._live.resume()
             case InterruptReply():
-                self._barge_in(self._live)
+                if self.conduct.interrupts:
+                    self._barge_in(self._live)
 
     def _abandon(self, speech_end_ms: float) -> None:
         assert self._ears is not None
@@ -264,35 +359,56 @@ class LiveSession:
         precedence = self._engines.precedence
         if self._ears is None or self._ears.utterance is None or self._live is not None or not precedence.may_prepare():
             return
-        self._reply = self._new_reply(self._ears.utterance.listen, self._turn_id)
+        if not self.conduct.answers:
+            return
+        self._reply = self._new_reply(self._ears.utterance.listen, self._turn_id, self._plan())
         precedence.prepared(self, self._discard_prepared)
 
     def _commit_spoken(self, turn: CommitTurn) -> None:
         assert self._ears is not None
-        self._outbox.put(SpeechStopped(turn.speech_end_ms))
+        turn_id, self._turn_id = self._turn_id, new_id("turn")
+        answers = self.conduct.answers and (self.conduct.interrupts or self._live is None)
+        self._outbox.put(SpeechStopped(turn.speech_end_ms, turn_id, answers))
         utterance = self._ears.take()
         utterance.end_drafts()
+        if not answers:
+            self._discard_prepared()
+            self._spawn(self._hear_out(utterance, turn_id))
+            return
         self._interrupt_live()
-        reply = self._reply or self._reply_at_once(utterance.listen, self._turn_id)
-        self._turn_id = new_id("turn")
+        reply = self._reply or self._reply_at_once(utterance.listen, turn_id, self._plan())
         endpoint_ms = self._ears.ms_since(turn.speech_end_ms)
         self._go_live(reply, "speech", endpoint_ms, utterance)
 
     def _turn_at_once(self, listen: Callable[[], Awaitable[Said]], kind: InputKind) -> None:
         self._interrupt_live()
         self._discard_prepared()
-        self._go_live(self._reply_at_once(listen, new_id("turn")), kind)
+        self._go_live(self._reply_at_once(listen, new_id("turn"), self._plan()), kind)
 
-    def _reply_at_once(self, listen: Callable[[], Awaitable[Said]], turn_id: str) -> Reply:
+    async def _hear_out(self, utterance: Utterance, turn_id: str) -> None:
+        """A turn that is not answered by itself."""
+        try:
+            self._outbox.put(TranscriptReady(turn_id, (await utterance.listen()).text))
+        except AvatarError as error:
+            self._report(error, turn_id)
+        finally:
+            await utterance.aclose()
+
+    def _reply_at_once(self, listen: Callable[[], Awaitable[Said]], turn_id: str, plan: Plan) -> Reply:
         """For a turn that is over already."""
         self._engines.precedence.make_way()
-        return self._new_reply(listen, turn_id)
+        return self._new_reply(listen, turn_id, plan)
 
-    def _new_reply(self, listen: Callable[[], Awaitable[Said]], turn_id: str) -> Reply:
-        options, engines = self._options, self._engines
-        speaker = Speaker(engines.tts, options.voice, options.language, options.output_rate_hz)
-        policy, precedence = self._policy.reply, engines.precedence
-        return Reply(turn_id, listen, self._prompt, engines.llm, speaker, policy, self._outbox, precedence)
+    def _new_reply(self, listen: Callable[[], Awaitable[Said]], turn_id: str, plan: Plan) -> Reply:
+        engines = self._engines
+        return Reply(turn_id, listen, plan, engines.llm, self._policy.reply, self._outbox, engines.precedence)
+
+    def _plan(self) -> Plan:
+        if self.conduct.plan is not None:
+            return self.conduct.plan()
+        options = self._options
+        speaker = Speaker(self._engines.tts, options.voice, options.language, options.output_rate_hz)
+        return Plan(self._prompt, speaker, self._policy.reply.sampling)
 
     def _prompt(self, user_text: str) -> list[Message]:
         room = self._engines.llm.context_tokens - self._policy.reply.sampling.max_tokens - PROMPT_MARGIN_TOKENS
@@ -323,7 +439,7 @@ class LiveSession:
         utterance = self._live_utterance
         outcome = reply.interrupt()
         unheard = outcome.status == "interrupted" and not outcome.heard_text
-        if self._ears is None or utterance is None or not unheard:
+        if self._ears is None or utterance is None or not unheard or self.conduct.each_turn_stands:
             self._end(reply, outcome)
         elif utterance.pcm.size < ms_to_samples(MAX_CARRIED_TURNS * self._policy.turns.max_turn_ms, INPUT_RATE_HZ):
             replaced = self._ears.carry(utterance.pcm)
@@ -358,22 +474,36 @@ class LiveSession:
         self._end(reply, outcome)
         if utterance is not None:
             self._spawn(utterance.aclose())
-        is_turn = bool(outcome.said.text) or not isinstance(outcome.error, ClientError | None)
+        is_turn = bool(outcome.said.text) or reply.is_unasked or not isinstance(outcome.error, ClientError | None)
         if outcome.error is not None:
             self._report(outcome.error, reply.turn_id if is_turn else None)
         if not is_turn:
+            if self.conduct.each_turn_stands:
+                self._outbox.put(TranscriptReady(reply.turn_id, ""))
             return  # nothing was said, or not in a way we could use
         metrics = reply.metrics
         try:
-            await self._log.save(reply.turn_id, kind, outcome, self._options.output_rate_hz, metrics)
+            await self._log.save(reply.turn_id, kind, outcome, reply.rate_hz, metrics)
         except Exception as error:  # whatever it was: the client must hear how the turn ended
             logger.error("turn %s was not saved", reply.turn_id, exc_info=error)
             self._report(StoreError(f"This turn was not saved: {describe(error).message}"), reply.turn_id)
         _log_turn(reply.turn_id, outcome, metrics)
-        self._outbox.put(ReplyDone(reply.turn_id, outcome.status, outcome.heard_text, metrics))
+        self._tell_done(reply, outcome)
         age_ms = (self._now() - reply.voice_ended_at_s) * 1000
         ids = reply.turn_id, self._log.conversation_id
         telemetry.emit(*ids, outcome.status, self._engines.names(), metrics, age_ms)
+
+    async def _see_aside_through(self, reply: Reply) -> None:
+        outcome = await reply.outcome()
+        del self._asides[reply.turn_id]
+        if outcome.error is not None:
+            self._report(outcome.error, reply.turn_id)
+        self._tell_done(reply, outcome)
+
+    def _tell_done(self, reply: Reply, outcome: Outcome) -> None:
+        self._outbox.put(
+            ReplyDone(reply.turn_id, outcome.status, outcome.heard_text, reply.metrics, reply.is_cut_short)
+        )
 
     def _report(self, error: AvatarError, turn_id: str | None) -> None:
         self._outbox.put(ErrorOccurred(describe(error), turn_id))

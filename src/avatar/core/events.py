@@ -26,6 +26,9 @@ class SpeechStopped:
     """The user's last sound of this turn ended at `at_ms`."""
 
     at_ms: float
+    turn_id: str | None = None
+    """None: it was no turn after all."""
+    is_answered: bool = True
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,14 @@ class ReplyTextDone:
 
     turn_id: str
     text: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ReplyCalls:
+    """The model wants these tools called: (id, name, arguments as JSON text)."""
+
+    turn_id: str
+    calls: tuple[tuple[str, str, str], ...] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,8 @@ class ReplyDone:
     status: ReplyStatus
     heard_text: str = field(repr=False)
     metrics: TurnMetrics = field(default_factory=TurnMetrics)
+    is_cut_short: bool = False
+    """The model wrote as much as it may, and would have gone on."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +127,7 @@ SessionEvent = (
     | TranscriptReady
     | ReplyTextDelta
     | ReplyTextDone
+    | ReplyCalls
     | ReplyAudioStarted
     | ReplyAudioFrame
     | ReplyLowered

@@ -48,6 +48,10 @@ class HeardText:
             return ""
         return self._raw[: self._raw_end(self._mark_ends[last])].rstrip()
 
+    def until_ms(self, played_ms: float, rate_hz: int) -> str:
+        """The same by time; a client's whole milliseconds are up to one short."""
+        return self.until(int((played_ms + 1) * rate_hz / 1000) if played_ms > 0 else 0)
+
     def _raw_end(self, spoken_end: int) -> int:
         index = bisect_right(self._spoken_starts, max(spoken_end - 1, 0)) - 1
         if index < 0 or spoken_end <= 0:

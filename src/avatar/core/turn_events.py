@@ -63,6 +63,11 @@ class AudioCleared:
 
 
 @dataclass(frozen=True)
+class TurnOver:
+    """Somebody else says that the turn in progress is over."""
+
+
+@dataclass(frozen=True)
 class ReplyBegan:
     """A committed reply is live; speech is now a barge-in."""
 
@@ -77,7 +82,7 @@ class ReplyEnded:
     """No reply is live."""
 
 
-Event = Frame | EndVerdict | OverlapVerdict | AudioCleared | ReplyBegan | ReplyHeard | ReplyEnded
+Event = Frame | EndVerdict | OverlapVerdict | AudioCleared | TurnOver | ReplyBegan | ReplyHeard | ReplyEnded
 
 # --- actions ------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ so the same audio gives the same turns however it was chunked and however fast i
 socket. The table of states is in docs/TURN_TAKING.md.
 """
 
+import math
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Literal
@@ -34,6 +35,7 @@ from avatar.core.turn_events import (
     ReplyEnded,
     ReplyHeard,
     ResumeReply,
+    TurnOver,
 )
 
 Eagerness = Literal["low", "medium", "high"]
@@ -61,6 +63,20 @@ class TurnPolicy:
     holds_replies: bool = True
     """False for clients that cannot hold what they are playing: a barge-in stops the reply at once."""
     max_turn_ms: float = 60_000
+    preroll_ms: float = 300
+    """Audio kept from before the first voiced frame: voice activity notices soft consonants late."""
+
+    def after_silence(self, silence_ms: float, threshold: float, preroll_ms: float) -> "TurnPolicy":
+        """The same, but a silence of that length ends a turn, whatever was said."""
+        return replace(
+            self,
+            speech_threshold=threshold,
+            preroll_ms=preroll_ms,
+            silence_ms=math.inf,
+            ceiling_ms=silence_ms,
+            ceiling_least_ms=silence_ms,
+            ceiling_most_ms=silence_ms,
+        )
 
     def with_eagerness(self, eagerness: Eagerness) -> "TurnPolicy":
         """The same, for people who want to be answered sooner (high) or who think while they speak (low)."""
@@ -158,6 +174,8 @@ class TurnTaking:
                 return self._judged(sound)
             case AudioCleared():
                 return self._raised()
+            case TurnOver():
+                return self._commit(self._now_ms) if self.phase in (Phase.SPEAKING, Phase.PAUSED) else []
             case ReplyBegan():
                 self._reply_live, self._reply_heard = True, False
             case ReplyHeard():

@@ -41,7 +41,6 @@ logger = logging.getLogger(__name__)
 
 _ALIKE: dict[type, Callable[..., wire.ServerBase]] = {
     SpeechStarted: wire.SpeechStarted,
-    SpeechStopped: wire.SpeechStopped,
     TranscriptReady: wire.Transcript,
     ReplyTextDelta: wire.ReplyText,
     ReplyLowered: wire.ReplyLower,
@@ -287,6 +286,8 @@ class Chat:
         if alike is not None:
             return alike(session_id=known, **vars(event))
         match event:
+            case SpeechStopped(at_ms):
+                return wire.SpeechStopped(session_id=known, at_ms=at_ms)
             case ReplyTextDone(turn_id, text):
                 return wire.ReplyText(session_id=known, turn_id=turn_id, delta="", is_final=True, text=text)
             case ReplyAudioStarted(turn_id, rate_hz):

@@ -115,6 +115,10 @@ class Store:
         await self._whole(self._rename(conversation_id, storable(title)))
         return await self.conversation(conversation_id)
 
+    async def cut_heard(self, turn_id: str, heard_text: str) -> None:
+        """Less of a turn's reply was heard than was thought when it was saved. Nothing happens if it is not there."""
+        await self._whole(self._cut_heard(turn_id, storable(heard_text)))
+
     async def delete(self, conversation_id: str) -> None:
         """Remove a conversation with its turns and recordings. Raises `NotFound`."""
         await self._whole(self._delete(conversation_id))
@@ -196,6 +200,10 @@ class Store:
             )
             if not changed.rowcount:
                 raise _no_conversation()
+
+    async def _cut_heard(self, turn_id: str, heard_text: str) -> None:
+        async with self._writing() as db:
+            await db.execute(update(turns).where(turns.c.id == turn_id).values(heard_text=heard_text))
 
     async def _delete(self, conversation_id: str) -> None:
         async with self._writing() as db:

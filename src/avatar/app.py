@@ -51,6 +51,7 @@ from avatar.server import (
 from avatar.server.openai import app as openai_app
 from avatar.server.openai.service import Service as OpenAIService
 from avatar.server.provenance import Provenance
+from avatar.server.realtime import socket as realtime
 from avatar.settings import Settings, load
 from avatar.store import Store
 from avatar.tools.mcp_servers import McpServer, McpServers
@@ -229,6 +230,7 @@ def assemble(service: Service) -> FastAPI:
     app.include_router(
         chat.router(service.house, service.sessions, service.limits, server.send_timeout_s, server.allowed_origins)
     )
+    app.include_router(realtime.router(service.house, service.sessions, server.send_timeout_s, server.allowed_origins))
     app.include_router(conversations.router(service.store))
     app.include_router(models.router(service.shelf))
     app.include_router(models.earlier_paths(service.shelf))

@@ -223,6 +223,11 @@ class LiveSession:
         given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
         self._options = replace(self._options, **given)
 
+    @property
+    def engines(self) -> Engines:
+        """Those this session keeps."""
+        return self._engines
+
     def listen(self, turns: TurnPolicy | None, rate_hz: int) -> None:
         """Find turns in what is heard from now on by other rules, or (None) not at all. Time begins anew."""
         ears, self._ears = self._ears, None

@@ -1,0 +1,189 @@
+"""How a response is to be made: from the session's settings, a response's own wishes, and the conversation.
+
+Knows the house's voices and limits; neither sockets nor events.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from avatar.conversation.opening import House
+from avatar.conversation.reply import Plan, Speaker
+from avatar.conversation.session import PROMPT_MARGIN_TOKENS, Engines
+from avatar.core.errors import NotFound
+from avatar.core.history import MESSAGE_OVERHEAD_TOKENS, SHRINK_TO
+from avatar.core.turns import TurnPolicy
+from avatar.engines.base import Message, Sampling
+from avatar.engines.base import Tool as EngineTool
+from avatar.server.openai import speech
+from avatar.server.openai.errors import WrongField
+from avatar.server.realtime import formats
+from avatar.server.realtime.client_events import ResponseOutput, ResponseWish
+from avatar.server.realtime.conversation import Conversation, prompt
+from avatar.server.realtime.errors import BadEvent
+from avatar.server.realtime.formats import AudioFormat
+from avatar.server.realtime.items import Item
+from avatar.server.realtime.responses import ResponseSettings
+from avatar.server.realtime.session import (
+    OutputTokens,
+    RealtimeSession,
+    RetentionRatio,
+    SemanticVad,
+    ServerVad,
+    Session,
+    Voice,
+)
+from avatar.server.realtime.tools import ChosenFunction, ChosenMcp, FunctionTool, Tool, ToolChoice
+
+BARGE_IN_MS = 160
+"""Voice that ends a response: clients cannot hold what they play until more is known, so be a little surer."""
+NO_WISH = ResponseWish()
+
+
+@dataclass(frozen=True)
+class Course:
+    """A response that is about to begin: how to make it, and how to tell it."""
+
+    plan: Plan
+    settings: ResponseSettings
+    form: AudioFormat
+    prompt_tokens: Callable[[], int]
+
+
+def turn_policy(policy: TurnPolicy, detection: ServerVad | SemanticVad | None) -> TurnPolicy | None:
+    """The rules for turns that `detection` comes to."""
+    if detection is None:
+        return None
+    policy = replace(policy, holds_replies=False, barge_in_ms=BARGE_IN_MS)
+    if isinstance(detection, ServerVad):
+        return policy.after_silence(detection.silence_duration_ms, detection.threshold, detection.prefix_padding_ms)
+    return policy.with_eagerness("medium" if detection.eagerness == "auto" else detection.eagerness)
+
+
+def check(session: Session, house: House, engines: Engines) -> None:
+    """Raise `BadEvent` for what of a session cannot be had here."""
+    if isinstance(session, RealtimeSession):
+        _voice(session.audio.output.voice, house, engines, "session.audio.output.voice")
+        _tools(session.tools, "session.tools")
+        _tool_choice(session.tool_choice, session.tools, "session.tool_choice")
+
+
+class Planner:
+    """Makes courses for one session; `session` may be changed at any time, and what is made later follows it."""
+
+    def __init__(self, house: House, engines: Engines, conversation: Conversation) -> None:
+        self._house = house
+        self._engines = engines
+        self._conversation = conversation
+        self._left_out: set[str | None] = set()
+
+    def course(self, session: RealtimeSession, wish: ResponseWish, *, is_turn: bool) -> Course:
+        """For a turn of speech, whose text comes last in the prompt, or for what the items are. Raises `BadEvent`."""
+        output = (wish.audio.output if wish.audio else None) or ResponseOutput()
+        form = output.format or session.audio.output.format
+        voice = output.voice or session.audio.output.voice
+        modality = (wish.output_modalities or session.output_modalities)[0]
+        tools = session.tools if wish.tools is None else wish.tools
+        choice = wish.tool_choice or session.tool_choice
+        most: OutputTokens = wish.max_output_tokens or session.max_output_tokens
+        instructions = session.instructions if wish.instructions is None else wish.instructions
+        speaker = Speaker(
+            self._engines.tts,
+            _voice(voice, self._house, self._engines, "response.audio.output.voice"),
+            _language(session) or self._house.language,
+            formats.rate_hz(form),
+            session.audio.output.speed,
+            is_silent=modality == "text",
+            is_paced=False,
+        )
+        sampling = replace(
+            self._house.policy.reply.sampling, tool_choice=_tool_choice(choice, tools, "response.tool_choice")
+        )
+        if most != "inf":
+            sampling = replace(sampling, max_tokens=min(most, self._engines.llm.context_tokens // 2))
+        own = None if wish.input is None else self._conversation.resolve(wish.input)
+        asked: list[int] = [0]
+
+        def ask(user_text: str) -> list[Message]:
+            said = user_text if is_turn else ""
+            messages = self._prompt(session, instructions, own, said, sampling)
+            asked[0] = sum(self._cost(message) for message in messages)
+            return messages
+
+        plan = Plan(
+            ask,
+            speaker,
+            sampling,
+            () if choice == "none" else _tools(tools, "response.tools"),
+            is_unasked=not is_turn,
+        )
+        audio = {"format": form.wire(), "voice": voice if isinstance(voice, str) else voice.id}
+        settings = ResponseSettings(modality, audio, most, wish.metadata)
+        return Course(plan, settings, form, lambda: asked[0])
+
+    def _prompt(
+        self,
+        session: RealtimeSession,
+        instructions: str,
+        own: Sequence[Item] | None,
+        user_text: str,
+        sampling: Sampling,
+    ) -> list[Message]:
+        last = [Message("user", user_text)] if user_text else []
+        if own is not None:
+            return _or_hello(prompt(instructions, own) + last)
+        room = self._engines.llm.context_tokens - sampling.max_tokens - PROMPT_MARGIN_TOKENS
+        items = [item for item in self._conversation.items if item.id not in self._left_out]
+        messages = prompt(instructions, items) + last
+        if session.truncation == "disabled" or self._tokens(messages) <= room:
+            return _or_hello(messages)
+        keep = session.truncation.retention_ratio if isinstance(session.truncation, RetentionRatio) else SHRINK_TO
+        while len(items) > 1 and self._tokens(messages) > room * keep:
+            self._left_out.add(items.pop(0).id)
+            messages = prompt(instructions, items) + last
+        return _or_hello(messages)
+
+    def _tokens(self, messages: Sequence[Message]) -> int:
+        return sum(self._cost(message) for message in messages)
+
+    def _cost(self, message: Message) -> int:
+        return self._engines.llm.count_tokens(message.content) + MESSAGE_OVERHEAD_TOKENS
+
+
+def _or_hello(messages: list[Message]) -> list[Message]:
+    """Chat templates want a message of the user's: one who has said nothing is greeted."""
+    if any(message.role != "system" for message in messages):
+        return messages
+    return [*messages, Message("user", "(The conversation begins.)")]
+
+
+def _language(session: RealtimeSession) -> str | None:
+    return session.audio.input.transcription.language if session.audio.input.transcription else None
+
+
+def _voice(voice: Voice, house: House, engines: Engines, param: str) -> str | None:
+    try:
+        named = voice if isinstance(voice, str) else speech.VoiceId(id=voice.id)
+        return speech.choose_voice(house, engines.tts, named).voice
+    except (WrongField, NotFound) as error:
+        raise BadEvent("invalid_value", str(error), param) from None
+
+
+def _tools(tools: Sequence[Tool], param: str) -> tuple[EngineTool, ...]:
+    for place, tool in enumerate(tools):
+        if not isinstance(tool, FunctionTool):
+            raise BadEvent("unsupported_value", "MCP servers are not served in sessions yet.", f"{param}[{place}]")
+    return tuple(
+        EngineTool(tool.name, tool.description or "", dict(tool.parameters or {"type": "object", "properties": {}}))
+        for tool in tools
+        if isinstance(tool, FunctionTool)
+    )
+
+
+def _tool_choice(choice: ToolChoice, tools: Sequence[Tool], param: str) -> str:
+    if isinstance(choice, ChosenMcp):
+        raise BadEvent("unsupported_value", "MCP servers are not served in sessions yet.", param)
+    if isinstance(choice, ChosenFunction):
+        if not any(isinstance(tool, FunctionTool) and tool.name == choice.name for tool in tools):
+            raise BadEvent("invalid_value", "There is no tool of that name.", param)
+        return choice.name
+    return "required" if choice == "required" and tools else "auto"

@@ -1,0 +1,424 @@
+"""`/v1/realtime` as OpenAI's own client finds it; every stream is held to the protocol's grammar."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from openai.resources.realtime.realtime import AsyncRealtimeConnection
+
+from avatar.core.audio import Pcm, float_to_pcm16, resample
+from avatar.core.errors import EngineFailed
+from avatar.core.g711 import RATE_HZ, float_to_alaw, float_to_ulaw
+from avatar.engines.base import ToolCall
+from tests import realtime_grammar
+from tests.integration.openai_client import Talk, talking_openai
+from tests.integration.serving import settled
+from tests.unit.conversation import Fakes, tone
+
+SPEECH, QUIET = tone(0.3, 800), tone(0.0, 900)
+ANSWER = "I am fine. How are you?"
+WEATHER = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}}
+HELLO = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hello."}]}
+MANUAL: dict[str, Any] = {"audio": {"input": {"turn_detection": None, "transcription": {"model": "any"}}}}
+SERVER_VAD: dict[str, Any] = {"audio": {"input": {"transcription": {"model": "any"}}}}
+TEXT: dict[str, Any] = {"output_modalities": ["text"]}
+
+
+@dataclass
+class Line:
+    """A connection, and all that came over it."""
+
+    connection: AsyncRealtimeConnection
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    async def send(self, type_: str, **fields: Any) -> None:
+        await self.connection.send({"type": type_, **fields})  # type: ignore[misc, arg-type]
+
+    async def until(self, type_: str, count: int = 1) -> dict[str, Any]:
+        """Read until there have been so many of that type since now."""
+        async with asyncio.timeout(10):
+            while True:
+                event = json.loads(await self.connection.recv_bytes())
+                self.events.append(event)
+                count -= event["type"] == type_
+                if count == 0:
+                    return event
+
+    async def update(self, **session: Any) -> dict[str, Any]:
+        await self.send("session.update", session={"type": "realtime", **session})
+        return (await self.until("session.updated"))["session"]
+
+    async def speak(self, pcm: Pcm, encode: Callable[[Pcm], bytes] = float_to_pcm16, rate_hz: int = 24_000) -> None:
+        """Send 16 kHz audio in another form, in real time."""
+        data = resample(pcm, 16_000, rate_hz)
+        step = rate_hz // 25
+        for start in range(0, data.size, step):
+            audio = base64.b64encode(encode(data[start : start + step])).decode()
+            await self.send("input_audio_buffer.append", audio=audio)
+            await asyncio.sleep(0.04)
+
+    def of(self, type_: str) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["type"] == type_]
+
+    @property
+    def order(self) -> list[str]:
+        """Types, runs of one once."""
+        types = [event["type"] for event in self.events]
+        return [one for one, before in zip(types, [None, *types], strict=False) if one != before]
+
+    @property
+    def audio(self) -> bytes:
+        return b"".join(base64.b64decode(event["delta"]) for event in self.of("response.output_audio.delta"))
+
+
+@asynccontextmanager
+async def calling(talk: Talk, model: str = "any") -> AsyncIterator[Line]:
+    async with talk.client.realtime.connect(model=model) as connection:
+        line = Line(connection)
+        await line.until("session.created")
+        yield line
+    realtime_grammar.check([_without_our_rate(event) for event in line.events], ended=False)
+
+
+def _without_our_rate(event: dict[str, Any]) -> dict[str, Any]:
+    """16 kHz is an extension of ours; the SDK's types know 24 alone."""
+    told: dict[str, Any] = json.loads(json.dumps(event).replace('"rate": 16000', '"rate": 24000'))
+    return told
+
+
+@pytest.fixture
+def fakes() -> Fakes:
+    return Fakes()
+
+
+@pytest_asyncio.fixture
+async def talk(tmp_path: Path, fakes: Fakes) -> AsyncIterator[Talk]:
+    async with talking_openai(tmp_path, fakes, admission={"max_sessions": 1, "wait_s": 0.2}) as talk:
+        yield talk
+        await settled(lambda: talk.server.service.sessions.active == 0)
+
+
+@pytest.mark.parametrize(
+    "detection",
+    [{"type": "server_vad", "silence_duration_ms": 400}, {"type": "semantic_vad", "eagerness": "high"}],
+    ids=lambda detection: detection["type"],
+)
+async def test_a_spoken_conversation(talk: Talk, detection: dict[str, Any]) -> None:
+    async with calling(talk) as line:
+        session = await line.update(audio={"input": {"turn_detection": detection, "transcription": {"model": "any"}}})
+        assert session["audio"]["input"]["turn_detection"]["type"] == detection["type"]
+        await line.speak(SPEECH)
+        await line.speak(QUIET)
+        done = await line.until("response.done")
+        assert done["response"]["status"] == "completed"
+        assert line.order[3:] == [
+            "input_audio_buffer.speech_started",
+            "input_audio_buffer.speech_stopped",
+            "input_audio_buffer.committed",
+            "conversation.item.added",
+            "conversation.item.done",
+            "conversation.item.input_audio_transcription.delta",
+            "conversation.item.input_audio_transcription.completed",
+            "response.created",
+            "response.output_item.added",
+            "conversation.item.added",
+            "response.content_part.added",
+            "response.output_audio_transcript.delta",
+            "response.output_audio.delta",
+            "response.output_audio.done",
+            "response.output_audio_transcript.done",
+            "response.content_part.done",
+            "response.output_item.done",
+            "conversation.item.done",
+            "response.done",
+        ]
+        item = done["response"]["output"][0]
+        assert item["content"] == [{"type": "output_audio", "transcript": ANSWER}]
+        assert len(line.audio) == 2 * 24 * 50 * len(ANSWER) - 2 * 24 * 50  # the space between sentences is not spoken
+        await line.speak(SPEECH)
+        await line.speak(QUIET)
+        await line.until("response.done")
+    assert [(message.role, message.content) for message in talk.fakes.llm.requests[-1]][1:] == [
+        ("user", "hello there"),
+        ("assistant", ANSWER),
+        ("user", "hello there"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("form", "encode", "rate_hz"),
+    [
+        ({"type": "audio/pcm", "rate": 16_000}, float_to_pcm16, 16_000),
+        ({"type": "audio/pcmu"}, float_to_ulaw, RATE_HZ),
+        ({"type": "audio/pcma"}, float_to_alaw, RATE_HZ),
+    ],
+    ids=lambda value: value["type"] if isinstance(value, dict) else "",
+)
+async def test_other_audio(talk: Talk, form: dict[str, Any], encode: Callable[[Pcm], bytes], rate_hz: int) -> None:
+    async with calling(talk) as line:
+        audio = {"input": {"format": form, **SERVER_VAD["audio"]["input"]}, "output": {"format": form}}
+        await line.update(audio=audio)
+        await line.speak(SPEECH, encode, rate_hz)
+        await line.speak(QUIET, encode, rate_hz)
+        done = await line.until("response.done")
+        assert done["response"]["audio"]["output"]["format"]["type"] == form["type"]
+        seconds = len(line.audio) / rate_hz / (2 if form["type"] == "audio/pcm" else 1)
+        assert seconds == pytest.approx(0.05 * (len(ANSWER) - 1), abs=0.01)
+
+
+async def test_manual_turns(talk: Talk) -> None:
+    async with calling(talk) as line:
+        await line.update(**MANUAL)
+        await line.send("input_audio_buffer.commit", event_id="mine")
+        error = (await line.until("error"))["error"]
+        assert (error["code"], error["event_id"]) == ("input_audio_buffer_commit_empty", "mine")
+        await line.speak(SPEECH)
+        await line.send("input_audio_buffer.commit")
+        await line.send("response.create")
+        done = await line.until("response.done")
+        assert done["response"]["status"] == "completed"
+        assert line.of("conversation.item.input_audio_transcription.completed")[0]["transcript"] == "hello there"
+        assert [message.content for message in talk.fakes.llm.requests[0]][1:] == ["hello there"]
+        await line.speak(SPEECH)
+        await line.send("input_audio_buffer.clear")
+        await line.until("input_audio_buffer.cleared")
+        await line.send("input_audio_buffer.commit")
+        await line.until("error")
+
+
+async def test_text_in_and_text_out(talk: Talk) -> None:
+    async with calling(talk) as line:
+        await line.update(instructions="Be brief.", **TEXT)
+        await line.send("conversation.item.create", item=HELLO)
+        await line.send("response.create", response={"metadata": {"topic": "hello"}, "max_output_tokens": 2})
+        response = (await line.until("response.done"))["response"]
+        assert response["metadata"] == {"topic": "hello"}
+        assert (response["status"], response["status_details"]["reason"]) == ("incomplete", "max_output_tokens")
+        assert response["usage"]["output_tokens"] == 2
+        assert not line.audio
+        await line.send("response.create")
+        response = (await line.until("response.done"))["response"]
+        assert response["output"][0]["content"] == [{"type": "output_text", "text": ANSWER}]
+    assert talk.fakes.tts.requests == []
+    assert talk.fakes.llm.requests[0][0].content == "Be brief."
+
+
+async def test_a_response_outside_the_conversation_goes_on_beside_another(talk: Talk) -> None:
+    talk.fakes.llm.token_s = 0.05
+    async with calling(talk) as line:
+        await line.update(**TEXT)
+        await line.send("conversation.item.create", item=HELLO)
+        await line.send("response.create")
+        aside = {"conversation": "none", "input": [HELLO], "instructions": "Classify.", "metadata": {"a": "b"}}
+        await line.send("response.create", response=aside)
+        await line.send("response.create", event_id="third")
+        await line.until("response.done", 2)
+        error = line.of("error")[0]["error"]
+        assert (error["code"], error["event_id"]) == ("conversation_already_has_active_response", "third")
+        outside = [event["response"] for event in line.of("response.done") if event["response"]["metadata"]]
+        assert [response["conversation_id"] for response in outside] == [None]
+        assert [message.content for message in talk.fakes.llm.requests[1]] == ["Classify.", "Hello."]
+        assert len(line.of("conversation.item.done")) == 2
+
+
+async def test_cancelling(talk: Talk) -> None:
+    talk.fakes.llm.token_s = 0.2
+    async with calling(talk) as line:
+        await line.send("response.cancel", event_id="early")
+        error = (await line.until("error"))["error"]
+        assert (error["code"], error["event_id"]) == ("response_cancel_not_active", "early")
+        await line.send("conversation.item.create", item=HELLO)
+        await line.send("response.create")
+        await line.until("response.output_audio_transcript.delta")
+        await line.send("response.cancel")
+        await line.send("response.create", response={"instructions": "Again."})
+        cancelled = (await line.until("response.done"))["response"]
+        assert (cancelled["status"], cancelled["status_details"]["reason"]) == ("cancelled", "client_cancelled")
+        await line.until("response.done")
+
+
+async def test_barge_in_and_truncation_to_the_word(talk: Talk) -> None:
+    talk.fakes.llm.replies = "One two three. Four five six. Seven eight nine. Ten eleven twelve. Thirteen."
+    talk.fakes.llm.token_s = 0.3
+    async with calling(talk) as line:
+        await line.update(**SERVER_VAD)
+        await line.speak(SPEECH)
+        await line.speak(QUIET)
+        await line.until("response.output_audio.delta")
+        await line.speak(SPEECH)
+        cancelled = (await line.until("response.done"))["response"]
+        assert (cancelled["status"], cancelled["status_details"]["reason"]) == ("cancelled", "turn_detected")
+        item = cancelled["output"][0]
+        await line.send("conversation.item.truncate", item_id=item["id"], content_index=0, audio_end_ms=60_000)
+        assert (await line.until("error"))["error"]["param"] == "audio_end_ms"
+        heard_ms = 50 * len("One two")
+        await line.send("conversation.item.truncate", item_id=item["id"], content_index=0, audio_end_ms=heard_ms)
+        await line.until("conversation.item.truncated")
+        await line.send("conversation.item.retrieve", item_id=item["id"])
+        told = (await line.until("conversation.item.retrieved"))["item"]
+        assert told["content"][0]["transcript"] == "One two"
+        await line.speak(QUIET)
+        await line.until("response.created")
+        assert "One two" in [message.content for message in talk.fakes.llm.requests[-1]]
+        _, page = await talk.server.get("/api/conversations")
+        _, saved = await talk.server.get(f"/api/conversations/{page['items'][0]['id']}")
+        assert saved["turns"][0]["heard_text"] == "One two"
+
+
+async def test_tools_in_parallel(talk: Talk) -> None:
+    talk.fakes.llm.calls = (ToolCall("call_a", "weather", '{"city": "Paris"}'), ToolCall("call_b", "weather", "{}"))
+    talk.fakes.llm.replies = ["One moment.", "It is sunny."]
+    async with calling(talk) as line:
+        await line.update(tools=[WEATHER])
+        await line.send("conversation.item.create", item=HELLO)
+        await line.send("response.create")
+        response = (await line.until("response.done"))["response"]
+        assert [item["type"] for item in response["output"]] == ["message", "function_call", "function_call"]
+        assert line.of("response.function_call_arguments.done")[0]["arguments"] == '{"city": "Paris"}'
+        for call in ("call_a", "call_b"):
+            output = {"type": "function_call_output", "call_id": call, "output": "sunny"}
+            await line.send("conversation.item.create", item=output)
+        await line.send("response.create")
+        response = (await line.until("response.done"))["response"]
+        assert response["output"][0]["content"][0]["transcript"] == "It is sunny."
+    assert [message.role for message in talk.fakes.llm.requests[-1]][1:] == ["user", "assistant", "tool", "tool"]
+
+
+async def test_a_call_alone_is_an_answer(talk: Talk) -> None:
+    talk.fakes.llm.calls, talk.fakes.llm.replies = (ToolCall("call_a", "weather", "{}"),), ""
+    async with calling(talk) as line:
+        await line.update(tools=[WEATHER], tool_choice="required", **SERVER_VAD)
+        await line.speak(SPEECH)
+        await line.speak(QUIET)
+        response = (await line.until("response.done"))["response"]
+        assert (response["status"], [item["type"] for item in response["output"]]) == ("completed", ["function_call"])
+
+
+async def test_no_answer_unless_asked(talk: Talk) -> None:
+    detection = {"type": "server_vad", "create_response": False}
+    async with calling(talk) as line:
+        await line.update(audio={"input": {"turn_detection": detection, "transcription": {"model": "any"}}})
+        await line.speak(SPEECH)
+        await line.speak(QUIET)
+        await line.until("conversation.item.input_audio_transcription.completed")
+        assert talk.fakes.llm.requests == []
+        await line.send("response.create")
+        assert (await line.until("response.done"))["response"]["status"] == "completed"
+        assert [message.content for message in talk.fakes.llm.requests[0]][1:] == ["hello there"]
+
+
+async def test_who_may_not_interrupt_is_answered_afterwards(talk: Talk) -> None:
+    talk.fakes.llm.token_s = 0.4
+    async with calling(talk) as line:
+        await line.update(audio={"input": {"turn_detection": {"type": "server_vad", "interrupt_response": False}}})
+        await line.speak(SPEECH)
+        await line.speak(QUIET)
+        await line.until("response.created")
+        await line.speak(SPEECH)
+        await line.speak(QUIET)
+        await line.until("response.done", 2)
+        assert [event["response"]["status"] for event in line.of("response.done")] == ["completed", "completed"]
+        assert len(line.of("input_audio_buffer.committed")) == 2
+
+
+async def test_a_transcription_session(talk: Talk) -> None:
+    async with calling(talk) as line:
+        await line.send("session.update", session={"type": "transcription"})
+        session = (await line.until("session.updated"))["session"]
+        assert session["object"] == "realtime.transcription_session"
+        await line.speak(SPEECH)
+        await line.speak(QUIET)
+        done = await line.until("conversation.item.input_audio_transcription.completed")
+        assert done["transcript"] == "hello there"
+        await line.send("response.create")
+        await line.until("error")
+    assert talk.fakes.llm.requests == []
+
+
+async def test_what_fails(talk: Talk) -> None:
+    async with calling(talk) as line:
+        await line.update(**SERVER_VAD)
+        talk.fakes.llm.error = EngineFailed("It broke.")
+        await line.speak(SPEECH)
+        await line.speak(QUIET)
+        response = (await line.until("response.done"))["response"]
+        assert (response["status"], response["status_details"]["error"]["type"]) == ("failed", "server_error")
+        talk.fakes.stt.error = EngineFailed("It broke.")
+        await line.speak(SPEECH)
+        await line.speak(QUIET)
+        await line.until("conversation.item.input_audio_transcription.failed")
+        await line.send("conversation.item.delete", item_id="item_x", event_id="e1")
+        error = (await line.until("error"))["error"]
+        while error["event_id"] != "e1":
+            error = (await line.until("error"))["error"]
+        assert error["code"] == "item_delete_invalid_item_id"
+
+
+async def test_bad_events_leave_the_session_alive(talk: Talk) -> None:
+    url = talk.server.url.replace("http", "ws") + "/v1/realtime"
+    async with aiohttp.ClientSession() as http, http.ws_connect(url, protocols=["realtime"]) as socket:
+        assert socket.protocol == "realtime"
+        for bad in (
+            "{",
+            "[]",
+            '{"type": "nothing", "event_id": "x"}',
+            '{"type": "input_audio_buffer.append", "audio": "?"}',
+        ):
+            await socket.send_str(bad)
+        await socket.send_str(json.dumps({"type": "session.update", "session": {"type": "realtime", **TEXT}}))
+        types = [json.loads((await socket.receive(5)).data) for _ in range(7)]
+        assert [event["type"] for event in types] == [
+            "session.created", "conversation.created", *["error"] * 4, "session.updated"
+        ]  # fmt: skip
+        assert types[4]["error"]["event_id"] == "x"
+        async with http.ws_connect(url) as second:
+            refusal = json.loads((await second.receive(5)).data)
+            assert refusal["error"]["code"] == "session_limit_reached"
+            await second.receive(5)
+            assert second.close_code == 1013
+
+
+async def test_the_betas_names(talk: Talk) -> None:
+    url = talk.server.url.replace("http", "ws") + "/v1/realtime?beta=1"
+    async with aiohttp.ClientSession() as http, http.ws_connect(url) as socket:
+        for event in (
+            {"type": "conversation.item.create", "item": HELLO},
+            {"type": "response.create", "response": {"modalities": ["text"]}},
+        ):
+            await socket.send_str(json.dumps(event))
+        types = []
+        while "response.done" not in types:
+            types.append(json.loads((await socket.receive(5)).data)["type"])
+        assert "response.text.delta" in types
+        assert "response.output_text.delta" not in types
+
+
+async def test_somebody_who_says_nothing_is_spoken_to(talk: Talk) -> None:
+    async with calling(talk) as line:
+        await line.update(audio={"input": {"turn_detection": {"type": "server_vad", "idle_timeout_ms": 5000}}}, **TEXT)
+        await line.send("response.create")
+        await line.until("response.done")
+        await line.until("input_audio_buffer.timeout_triggered")
+        await line.until("response.done")
+
+
+async def test_speed_and_voice(talk: Talk) -> None:
+    async with calling(talk) as line:
+        await line.update(audio={"output": {"speed": 1.5, "voice": "low hum"}})
+        await line.send("conversation.item.create", item=HELLO)
+        await line.send("response.create")
+        await line.until("response.done")
+        assert len(line.audio) / 48_000 == pytest.approx(0.05 * len(ANSWER) / 1.5, rel=0.1)
+        await line.send("session.update", session={"type": "realtime", "audio": {"output": {"voice": "hum"}}})
+        assert (await line.until("error"))["error"]["code"] == "cannot_update_voice"
+        await line.send("session.update", session={"type": "realtime", "audio": {"output": {"voice": "nobody"}}})
+        assert (await line.until("error"))["error"]["param"] == "session.audio.output.voice"
+    assert talk.fakes.tts.requests[0][0] == "low hum"

@@ -40,13 +40,13 @@ class Line:
     events: list[dict[str, Any]] = field(default_factory=list)
 
     async def send(self, type_: str, **fields: Any) -> None:
-        await self.connection.send({"type": type_, **fields})  # type: ignore[misc, arg-type]
+        await self.connection.send({"type": type_, **fields})  # type: ignore[arg-type]
 
     async def until(self, type_: str, count: int = 1) -> dict[str, Any]:
         """Read until there have been so many of that type since now."""
         async with asyncio.timeout(10):
             while True:
-                event = json.loads(await self.connection.recv_bytes())
+                event: dict[str, Any] = json.loads(await self.connection.recv_bytes())
                 self.events.append(event)
                 count -= event["type"] == type_
                 if count == 0:
@@ -54,7 +54,8 @@ class Line:
 
     async def update(self, **session: Any) -> dict[str, Any]:
         await self.send("session.update", session={"type": "realtime", **session})
-        return (await self.until("session.updated"))["session"]
+        told: dict[str, Any] = (await self.until("session.updated"))["session"]
+        return told
 
     async def speak(self, pcm: Pcm, encode: Callable[[Pcm], bytes] = float_to_pcm16, rate_hz: int = 24_000) -> None:
         """Send 16 kHz audio in another form, in real time."""
@@ -422,3 +423,19 @@ async def test_speed_and_voice(talk: Talk) -> None:
         await line.send("session.update", session={"type": "realtime", "audio": {"output": {"voice": "nobody"}}})
         assert (await line.until("error"))["error"]["param"] == "session.audio.output.voice"
     assert talk.fakes.tts.requests[0][0] == "low hum"
+
+
+async def test_words_that_were_not_understood_yet_when_their_speaker_went_on_are_not_lost(talk: Talk) -> None:
+    talk.fakes.stt.delay_s = 1.0
+    async with calling(talk) as line:
+        await line.update(**SERVER_VAD)
+        await line.speak(SPEECH)
+        await line.speak(tone(0.0, 700))
+        await line.speak(SPEECH)
+        await line.speak(QUIET)
+        await line.until("response.done")
+        assert len(line.of("conversation.item.input_audio_transcription.completed")) == 2
+        assert len(line.of("response.created")) == 1
+    assert [message.content for message in talk.fakes.llm.requests[-1] if message.role == "user"] == [
+        "hello there\nhello there"
+    ]

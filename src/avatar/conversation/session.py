@@ -373,7 +373,7 @@ class LiveSession:
         assert self._ears is not None
         turn_id, self._turn_id = self._turn_id, new_id("turn")
         answers = self.conduct.answers and (self.conduct.interrupts or self._live is None)
-        self._outbox.put(SpeechStopped(turn.speech_end_ms, turn_id, answers))
+        self._outbox.put(SpeechStopped(turn.speech_end_ms, turn_id))
         utterance = self._ears.take()
         utterance.end_drafts()
         if not answers:
@@ -393,7 +393,7 @@ class LiveSession:
     async def _hear_out(self, utterance: Utterance, turn_id: str) -> None:
         """A turn that is not answered by itself."""
         try:
-            self._outbox.put(TranscriptReady(turn_id, (await utterance.listen()).text))
+            self._outbox.put(TranscriptReady(turn_id, (await utterance.listen()).text, is_answered=False))
         except AvatarError as error:
             self._report(error, turn_id)
         finally:
@@ -477,6 +477,10 @@ class LiveSession:
         """Wait for the end of a committed reply; then remember, save and tell it, in this order."""
         outcome = await reply.outcome()
         self._end(reply, outcome)
+        unheard = outcome.status == "interrupted" and not outcome.said.text
+        if utterance is not None and unheard and self.conduct.each_turn_stands:
+            self._spawn(self._hear_out(utterance, reply.turn_id))
+            return
         if utterance is not None:
             self._spawn(utterance.aclose())
         is_turn = bool(outcome.said.text) or reply.is_unasked or not isinstance(outcome.error, ClientError | None)
@@ -484,7 +488,7 @@ class LiveSession:
             self._report(outcome.error, reply.turn_id if is_turn else None)
         if not is_turn:
             if self.conduct.each_turn_stands:
-                self._outbox.put(TranscriptReady(reply.turn_id, ""))
+                self._outbox.put(TranscriptReady(reply.turn_id, "", is_answered=False))
             return  # nothing was said, or not in a way we could use
         metrics = reply.metrics
         try:

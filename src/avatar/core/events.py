@@ -28,7 +28,6 @@ class SpeechStopped:
     at_ms: float
     turn_id: str | None = None
     """None: it was no turn after all."""
-    is_answered: bool = True
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,8 @@ class TranscriptReady:
     turn_id: str
     text: str = field(repr=False)
     is_final: bool = True
+    is_answered: bool = True
+    """A reply to it is on its way."""
 
 
 @dataclass(frozen=True)

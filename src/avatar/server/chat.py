@@ -41,7 +41,6 @@ logger = logging.getLogger(__name__)
 
 _ALIKE: dict[type, Callable[..., wire.ServerBase]] = {
     SpeechStarted: wire.SpeechStarted,
-    TranscriptReady: wire.Transcript,
     ReplyTextDelta: wire.ReplyText,
     ReplyLowered: wire.ReplyLower,
     ReplyHeld: wire.ReplyHold,
@@ -288,6 +287,8 @@ class Chat:
         match event:
             case SpeechStopped(at_ms):
                 return wire.SpeechStopped(session_id=known, at_ms=at_ms)
+            case TranscriptReady(turn_id, text, is_final):
+                return wire.Transcript(session_id=known, turn_id=turn_id, text=text, is_final=is_final)
             case ReplyTextDone(turn_id, text):
                 return wire.ReplyText(session_id=known, turn_id=turn_id, delta="", is_final=True, text=text)
             case ReplyAudioStarted(turn_id, rate_hz):

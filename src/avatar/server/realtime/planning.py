@@ -130,17 +130,17 @@ class Planner:
     ) -> list[Message]:
         last = [Message("user", user_text)] if user_text else []
         if own is not None:
-            return _or_hello(prompt(instructions, own) + last)
+            return _as_templates_want(prompt(instructions, own) + last)
         room = self._engines.llm.context_tokens - sampling.max_tokens - PROMPT_MARGIN_TOKENS
         items = [item for item in self._conversation.items if item.id not in self._left_out]
         messages = prompt(instructions, items) + last
         if session.truncation == "disabled" or self._tokens(messages) <= room:
-            return _or_hello(messages)
+            return _as_templates_want(messages)
         keep = session.truncation.retention_ratio if isinstance(session.truncation, RetentionRatio) else SHRINK_TO
         while len(items) > 1 and self._tokens(messages) > room * keep:
             self._left_out.add(items.pop(0).id)
             messages = prompt(instructions, items) + last
-        return _or_hello(messages)
+        return _as_templates_want(messages)
 
     def _tokens(self, messages: Sequence[Message]) -> int:
         return sum(self._cost(message) for message in messages)
@@ -149,11 +149,17 @@ class Planner:
         return self._engines.llm.count_tokens(message.content) + MESSAGE_OVERHEAD_TOKENS
 
 
-def _or_hello(messages: list[Message]) -> list[Message]:
-    """Chat templates want a message of the user's: one who has said nothing is greeted."""
-    if any(message.role != "system" for message in messages):
-        return messages
-    return [*messages, Message("user", "(The conversation begins.)")]
+def _as_templates_want(messages: list[Message]) -> list[Message]:
+    """What a user said twice running is one message; and a conversation nobody has begun has one of the user's."""
+    merged: list[Message] = []
+    for message in messages:
+        if merged and message.role == merged[-1].role == "user":
+            merged[-1] = replace(message, content=f"{merged[-1].content}\n{message.content}")
+        else:
+            merged.append(message)
+    if any(message.role != "system" for message in merged):
+        return merged
+    return [*merged, Message("user", "(The conversation begins.)")]
 
 
 def _language(session: RealtimeSession) -> str | None:

@@ -98,11 +98,12 @@ class Talk:
         self._planner = Planner(house, session.engines, self._conversation)
         self._responses: dict[str, _Live] = {}
         self._course: Course | None = None
-        self._turns: dict[str, tuple[str, bool]] = {}
+        self._turns: dict[str, tuple[str, float]] = {}
         self._turn_of_item: dict[str, str] = {}
         self._unheard: dict[str, asyncio.Event] = {}
         self._unanswered: list[str] = []
         self._speech: str | None = None
+        self._speech_began_ms = 0.0
         self._spoke = self._owes_answer = False
         self._buffer = bytearray()
         self._taken_ms = self._ears_began_ms = 0.0
@@ -415,12 +416,12 @@ class Talk:
         match event:
             case SpeechStarted(at_ms):
                 self._stop_waiting()
-                self._speech = self._mint("item")
+                self._speech, self._speech_began_ms = self._mint("item"), at_ms
                 self._tell(self.events.speech_started(self._speech, self._ears_began_ms + at_ms))
             case SpeechStopped():
                 self._speech_stopped(event)
-            case TranscriptReady(turn_id, text, True):
-                self._transcript(turn_id, text)
+            case TranscriptReady(is_final=True):
+                self._transcript(event)
             case ErrorOccurred():
                 self._problem(event)
             case ReplyTextDelta() | ReplyAudioFrame() | ReplyCalls() | ReplyDone():
@@ -432,31 +433,36 @@ class Talk:
         if item_id is None or event.turn_id is None:
             return
         self._tell(self.events.speech_stopped(item_id, self._ears_began_ms + event.at_ms))
-        self._turns[event.turn_id] = (item_id, event.is_answered)
+        self._turns[event.turn_id] = (item_id, (event.at_ms - self._speech_began_ms) / 1000)
         self._add_spoken(item_id)
-        if event.is_answered:
-            self._unanswered = []
-        else:
-            self._owes_answer = self._answers_by_itself
 
     @property
     def _answers_by_itself(self) -> bool:
         detection = self.settings.audio.input.turn_detection
         return isinstance(self.settings, RealtimeSession) and detection is not None and detection.create_response
 
-    def _transcript(self, turn_id: str, text: str) -> None:
-        if turn_id not in self._turns:
+    def _transcript(self, event: TranscriptReady) -> None:
+        if event.turn_id not in self._turns:
             return  # of items that were there before
-        item_id, is_answered = self._turns.pop(turn_id)
-        self._understood(item_id, text, 0.0)
-        if is_answered and text and self._course is not None:
-            self._begin_response(turn_id, self._course, self._conversation)
-        self._pay()
+        item_id, seconds = self._turns.pop(event.turn_id)
+        self._understood(item_id, event.text, seconds)
+        if not event.is_answered:
+            self._owes_answer = self._owes_answer or (bool(event.text) and self._answers_by_itself)
+            self._pay()
+        elif self._course is not None:
+            self._unanswered, self._owes_answer = [], False
+            self._begin_response(event.turn_id, self._course, self._conversation)
 
     def _pay(self) -> None:
         """Answer what was said while another answer went on."""
-        if self._owes_answer and self._active is None and not self._unheard:
+        if self._owes_answer and self._active is None and not self._unheard and self._speech is None:
+            self._respond_unbidden()
+
+    def _respond_unbidden(self) -> None:
+        try:
             self._create_response(NO_WISH)
+        except BadEvent as error:
+            self._tell(self.events.error(error))
 
     def _problem(self, event: ErrorOccurred) -> None:
         turn_id = event.turn_id or ""
@@ -537,7 +543,7 @@ class Talk:
         self._tell(self.events.timeout_triggered(item_id, since_ms, self._taken_ms))
         self._add_spoken(item_id)
         self._understood(item_id, "", 0.0)
-        self._create_response(NO_WISH)
+        self._respond_unbidden()
 
 
 def _audio_of(item: UserMessage) -> bytes:

@@ -1,25 +1,20 @@
 """`/v1/realtime` as OpenAI's own client finds it; every stream is held to the protocol's grammar."""
 
-import asyncio
-import base64
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 import pytest_asyncio
-from openai.resources.realtime.realtime import AsyncRealtimeConnection
 
-from avatar.core.audio import Pcm, float_to_pcm16, resample
+from avatar.core.audio import Pcm, float_to_pcm16
 from avatar.core.errors import EngineFailed
 from avatar.core.g711 import RATE_HZ, float_to_alaw, float_to_ulaw
 from avatar.engines.base import ToolCall
-from tests import realtime_grammar
 from tests.integration.openai_client import Talk, talking_openai
+from tests.integration.realtime_client import calling
 from tests.integration.serving import settled
 from tests.unit.conversation import Fakes, tone
 
@@ -30,69 +25,6 @@ HELLO = {"type": "message", "role": "user", "content": [{"type": "input_text", "
 MANUAL: dict[str, Any] = {"audio": {"input": {"turn_detection": None, "transcription": {"model": "any"}}}}
 SERVER_VAD: dict[str, Any] = {"audio": {"input": {"transcription": {"model": "any"}}}}
 TEXT: dict[str, Any] = {"output_modalities": ["text"]}
-
-
-@dataclass
-class Line:
-    """A connection, and all that came over it."""
-
-    connection: AsyncRealtimeConnection
-    events: list[dict[str, Any]] = field(default_factory=list)
-
-    async def send(self, type_: str, **fields: Any) -> None:
-        await self.connection.send({"type": type_, **fields})  # type: ignore[arg-type]
-
-    async def until(self, type_: str, count: int = 1) -> dict[str, Any]:
-        """Read until there have been so many of that type since now."""
-        async with asyncio.timeout(10):
-            while True:
-                event: dict[str, Any] = json.loads(await self.connection.recv_bytes())
-                self.events.append(event)
-                count -= event["type"] == type_
-                if count == 0:
-                    return event
-
-    async def update(self, **session: Any) -> dict[str, Any]:
-        await self.send("session.update", session={"type": "realtime", **session})
-        told: dict[str, Any] = (await self.until("session.updated"))["session"]
-        return told
-
-    async def speak(self, pcm: Pcm, encode: Callable[[Pcm], bytes] = float_to_pcm16, rate_hz: int = 24_000) -> None:
-        """Send 16 kHz audio in another form, in real time."""
-        data = resample(pcm, 16_000, rate_hz)
-        step = rate_hz // 25
-        for start in range(0, data.size, step):
-            audio = base64.b64encode(encode(data[start : start + step])).decode()
-            await self.send("input_audio_buffer.append", audio=audio)
-            await asyncio.sleep(0.04)
-
-    def of(self, type_: str) -> list[dict[str, Any]]:
-        return [event for event in self.events if event["type"] == type_]
-
-    @property
-    def order(self) -> list[str]:
-        """Types, runs of one once."""
-        types = [event["type"] for event in self.events]
-        return [one for one, before in zip(types, [None, *types], strict=False) if one != before]
-
-    @property
-    def audio(self) -> bytes:
-        return b"".join(base64.b64decode(event["delta"]) for event in self.of("response.output_audio.delta"))
-
-
-@asynccontextmanager
-async def calling(talk: Talk, model: str = "any") -> AsyncIterator[Line]:
-    async with talk.client.realtime.connect(model=model) as connection:
-        line = Line(connection)
-        await line.until("session.created")
-        yield line
-    realtime_grammar.check([_without_our_rate(event) for event in line.events], ended=False)
-
-
-def _without_our_rate(event: dict[str, Any]) -> dict[str, Any]:
-    """16 kHz is an extension of ours; the SDK's types know 24 alone."""
-    told: dict[str, Any] = json.loads(json.dumps(event).replace('"rate": 16000', '"rate": 24000'))
-    return told
 
 
 @pytest.fixture
@@ -113,7 +45,7 @@ async def talk(tmp_path: Path, fakes: Fakes) -> AsyncIterator[Talk]:
     ids=lambda detection: detection["type"],
 )
 async def test_a_spoken_conversation(talk: Talk, detection: dict[str, Any]) -> None:
-    async with calling(talk) as line:
+    async with calling(talk.client) as line:
         session = await line.update(audio={"input": {"turn_detection": detection, "transcription": {"model": "any"}}})
         assert session["audio"]["input"]["turn_detection"]["type"] == detection["type"]
         await line.speak(SPEECH)
@@ -164,7 +96,7 @@ async def test_a_spoken_conversation(talk: Talk, detection: dict[str, Any]) -> N
     ids=lambda value: value["type"] if isinstance(value, dict) else "",
 )
 async def test_other_audio(talk: Talk, form: dict[str, Any], encode: Callable[[Pcm], bytes], rate_hz: int) -> None:
-    async with calling(talk) as line:
+    async with calling(talk.client) as line:
         audio = {"input": {"format": form, **SERVER_VAD["audio"]["input"]}, "output": {"format": form}}
         await line.update(audio=audio)
         await line.speak(SPEECH, encode, rate_hz)
@@ -176,7 +108,7 @@ async def test_other_audio(talk: Talk, form: dict[str, Any], encode: Callable[[P
 
 
 async def test_manual_turns(talk: Talk) -> None:
-    async with calling(talk) as line:
+    async with calling(talk.client) as line:
         await line.update(**MANUAL)
         await line.send("input_audio_buffer.commit", event_id="mine")
         error = (await line.until("error"))["error"]
@@ -196,7 +128,7 @@ async def test_manual_turns(talk: Talk) -> None:
 
 
 async def test_text_in_and_text_out(talk: Talk) -> None:
-    async with calling(talk) as line:
+    async with calling(talk.client) as line:
         await line.update(instructions="Be brief.", **TEXT)
         await line.send("conversation.item.create", item=HELLO)
         await line.send("response.create", response={"metadata": {"topic": "hello"}, "max_output_tokens": 2})
@@ -214,7 +146,7 @@ async def test_text_in_and_text_out(talk: Talk) -> None:
 
 async def test_a_response_outside_the_conversation_goes_on_beside_another(talk: Talk) -> None:
     talk.fakes.llm.token_s = 0.05
-    async with calling(talk) as line:
+    async with calling(talk.client) as line:
         await line.update(**TEXT)
         await line.send("conversation.item.create", item=HELLO)
         await line.send("response.create")
@@ -232,7 +164,7 @@ async def test_a_response_outside_the_conversation_goes_on_beside_another(talk: 
 
 async def test_cancelling(talk: Talk) -> None:
     talk.fakes.llm.token_s = 0.2
-    async with calling(talk) as line:
+    async with calling(talk.client) as line:
         await line.send("response.cancel", event_id="early")
         error = (await line.until("error"))["error"]
         assert (error["code"], error["event_id"]) == ("response_cancel_not_active", "early")
@@ -249,7 +181,7 @@ async def test_cancelling(talk: Talk) -> None:
 async def test_barge_in_and_truncation_to_the_word(talk: Talk) -> None:
     talk.fakes.llm.replies = "One two three. Four five six. Seven eight nine. Ten eleven twelve. Thirteen."
     talk.fakes.llm.token_s = 0.3
-    async with calling(talk) as line:
+    async with calling(talk.client) as line:
         await line.update(**SERVER_VAD)
         await line.speak(SPEECH)
         await line.speak(QUIET)
@@ -277,7 +209,7 @@ async def test_barge_in_and_truncation_to_the_word(talk: Talk) -> None:
 async def test_tools_in_parallel(talk: Talk) -> None:
     talk.fakes.llm.calls = (ToolCall("call_a", "weather", '{"city": "Paris"}'), ToolCall("call_b", "weather", "{}"))
     talk.fakes.llm.replies = ["One moment.", "It is sunny."]
-    async with calling(talk) as line:
+    async with calling(talk.client) as line:
         await line.update(tools=[WEATHER])
         await line.send("conversation.item.create", item=HELLO)
         await line.send("response.create")
@@ -295,7 +227,7 @@ async def test_tools_in_parallel(talk: Talk) -> None:
 
 async def test_a_call_alone_is_an_answer(talk: Talk) -> None:
     talk.fakes.llm.calls, talk.fakes.llm.replies = (ToolCall("call_a", "weather", "{}"),), ""
-    async with calling(talk) as line:
+    async with calling(talk.client) as line:
         await line.update(tools=[WEATHER], tool_choice="required", **SERVER_VAD)
         await line.speak(SPEECH)
         await line.speak(QUIET)
@@ -305,7 +237,7 @@ async def test_a_call_alone_is_an_answer(talk: Talk) -> None:
 
 async def test_no_answer_unless_asked(talk: Talk) -> None:
     detection = {"type": "server_vad", "create_response": False}
-    async with calling(talk) as line:
+    async with calling(talk.client) as line:
         await line.update(audio={"input": {"turn_detection": detection, "transcription": {"model": "any"}}})
         await line.speak(SPEECH)
         await line.speak(QUIET)
@@ -318,7 +250,7 @@ async def test_no_answer_unless_asked(talk: Talk) -> None:
 
 async def test_who_may_not_interrupt_is_answered_afterwards(talk: Talk) -> None:
     talk.fakes.llm.token_s = 0.4
-    async with calling(talk) as line:
+    async with calling(talk.client) as line:
         await line.update(audio={"input": {"turn_detection": {"type": "server_vad", "interrupt_response": False}}})
         await line.speak(SPEECH)
         await line.speak(QUIET)
@@ -331,7 +263,7 @@ async def test_who_may_not_interrupt_is_answered_afterwards(talk: Talk) -> None:
 
 
 async def test_a_transcription_session(talk: Talk) -> None:
-    async with calling(talk) as line:
+    async with calling(talk.client) as line:
         await line.send("session.update", session={"type": "transcription"})
         session = (await line.until("session.updated"))["session"]
         assert session["object"] == "realtime.transcription_session"
@@ -345,7 +277,7 @@ async def test_a_transcription_session(talk: Talk) -> None:
 
 
 async def test_what_fails(talk: Talk) -> None:
-    async with calling(talk) as line:
+    async with calling(talk.client) as line:
         await line.update(**SERVER_VAD)
         talk.fakes.llm.error = EngineFailed("It broke.")
         await line.speak(SPEECH)
@@ -403,7 +335,7 @@ async def test_the_betas_names(talk: Talk) -> None:
 
 
 async def test_somebody_who_says_nothing_is_spoken_to(talk: Talk) -> None:
-    async with calling(talk) as line:
+    async with calling(talk.client) as line:
         await line.update(audio={"input": {"turn_detection": {"type": "server_vad", "idle_timeout_ms": 5000}}}, **TEXT)
         await line.send("response.create")
         await line.until("response.done")
@@ -412,7 +344,7 @@ async def test_somebody_who_says_nothing_is_spoken_to(talk: Talk) -> None:
 
 
 async def test_speed_and_voice(talk: Talk) -> None:
-    async with calling(talk) as line:
+    async with calling(talk.client) as line:
         await line.update(audio={"output": {"speed": 1.5, "voice": "low hum"}})
         await line.send("conversation.item.create", item=HELLO)
         await line.send("response.create")
@@ -427,7 +359,7 @@ async def test_speed_and_voice(talk: Talk) -> None:
 
 async def test_words_that_were_not_understood_yet_when_their_speaker_went_on_are_not_lost(talk: Talk) -> None:
     talk.fakes.stt.delay_s = 1.0
-    async with calling(talk) as line:
+    async with calling(talk.client) as line:
         await line.update(**SERVER_VAD)
         await line.speak(SPEECH)
         await line.speak(tone(0.0, 700))

@@ -94,7 +94,9 @@ class Ears:
         policy: TurnPolicy,
         rate_hz: int,
         act: Callable[[Action], None],
+        began_ms: float = 0.0,
     ) -> None:
+        """`began_ms`: where its time begins."""
         self._end_of_turn = end_of_turn
         self._new_utterance = new_utterance
         self._overlap = overlap
@@ -107,7 +109,7 @@ class Ears:
         self._frame_ms = samples_to_ms(vad.frame_samples, INPUT_RATE_HZ)
         preroll_ms = policy.preroll_ms + policy.min_speech_ms + policy.barge_in_ms
         self._preroll: deque[Pcm] = deque(maxlen=max(1, int(preroll_ms / self._frame_ms)))
-        self._heard_frames = 0
+        self._heard_frames = round(began_ms / self._frame_ms)
         self._is_input_rate = rate_hz == INPUT_RATE_HZ
         self._wire = bytearray()
         self._wire_frame_bytes = 2 * ms_to_samples(self._frame_ms, rate_hz)

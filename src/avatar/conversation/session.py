@@ -186,10 +186,16 @@ class LiveSession:
         """Forget audio that is not part of a turn yet."""
         self._buffer.clear()
         if self._ears is not None:
-            self._discard_prepared()
-            utterance = self._ears.clear()
-            if utterance is not None:
-                self._spawn(utterance.aclose())
+            self._forget_speech(self._ears)
+
+    def _forget_speech(self, ears: Ears) -> None:
+        self._discard_prepared()
+        utterance = ears.clear()
+        if utterance is None:
+            return
+        self._spawn(utterance.aclose())
+        if self.conduct.each_turn_stands:
+            self._outbox.put(SpeechStopped(ears.ms_since(0)))
 
     def say(self, text: str) -> None:
         """A typed turn. Raises `BadMessage` when there is nothing in it."""
@@ -228,15 +234,15 @@ class LiveSession:
         """Those this session keeps."""
         return self._engines
 
-    def listen(self, turns: TurnPolicy | None, rate_hz: int) -> None:
-        """Find turns in what is heard from now on by other rules, or (None) not at all. Time begins anew."""
+    def listen(self, turns: TurnPolicy | None, rate_hz: int, began_ms: float) -> None:
+        """Find turns in what is heard from now on by other rules, or (None) not at all. Time goes on at `began_ms`."""
         ears, self._ears = self._ears, None
         if ears is not None:
-            self._discard_prepared()
+            self._forget_speech(ears)
             self._spawn(ears.aclose())
         self._options = replace(self._options, input_rate_hz=rate_hz)
         if turns is not None:
-            self._ears = self._new_ears(turns, rate_hz)
+            self._ears = self._new_ears(turns, rate_hz, began_ms)
             if self._live is not None:
                 self._tell_ears(ReplyBegan())
 
@@ -312,9 +318,9 @@ class LiveSession:
 
     # --- turns ----------------------------------------------------------------------------------
 
-    def _new_ears(self, turns: TurnPolicy, rate_hz: int) -> Ears:
-        engines, overlap = self._engines, Overlap(lambda: self._live)
-        return Ears(engines.vad, engines.end_of_turn, self._new_utterance, overlap, turns, rate_hz, self._act)
+    def _new_ears(self, turns: TurnPolicy, rate_hz: int, began_ms: float = 0.0) -> Ears:
+        vad, end_of_turn, overlap = self._engines.vad, self._engines.end_of_turn, Overlap(lambda: self._live)
+        return Ears(vad, end_of_turn, self._new_utterance, overlap, turns, rate_hz, self._act, began_ms)
 
     def _new_utterance(self) -> Utterance:
         turn_id = self._turn_id

@@ -1,4 +1,4 @@
-"""OpenAI's Realtime protocol without a socket: events in and out, the session, the conversation, a response's course.
+"""OpenAI's Realtime protocol: events in and out, the session, the conversation, a response's course.
 
-Pure: ids are made by a function that is given, and there is no clock and no asyncio.
+Pure but for `talk` (which drives a live session) and `socket`: ids are made by a function that is given.
 """

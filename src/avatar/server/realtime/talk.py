@@ -106,7 +106,7 @@ class Talk:
         self._speech_began_ms = 0.0
         self._spoke = self._owes_answer = False
         self._buffer = bytearray()
-        self._taken_ms = self._ears_began_ms = 0.0
+        self._taken_ms = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle: asyncio.TimerHandle | None = None
 
@@ -183,11 +183,9 @@ class Talk:
     def _listen(self) -> None:
         """Hear as the session's settings have it."""
         heard = self.settings.audio.input
-        self._end_speech()
         self._buffer.clear()
-        self._ears_began_ms = self._taken_ms
         turns = turn_policy(self._house.policy.turns, heard.turn_detection)
-        self._session.listen(turns, formats.rate_hz(heard.format))
+        self._session.listen(turns, formats.rate_hz(heard.format), self._taken_ms)
         self._behave()
 
     def _behave(self) -> None:
@@ -247,14 +245,7 @@ class Talk:
     def _clear(self) -> None:
         self._buffer.clear()
         self._session.clear_audio()
-        self._end_speech()
         self._tell(self.events.cleared())
-
-    def _end_speech(self) -> None:
-        """Speech that comes to nothing."""
-        if self._speech is not None:
-            self._tell(self.events.speech_stopped(self._speech, self._taken_ms))
-            self._speech = None
 
     def _add_spoken(self, item_id: str) -> None:
         """What was said is an item; its words are known later."""
@@ -417,7 +408,7 @@ class Talk:
             case SpeechStarted(at_ms):
                 self._stop_waiting()
                 self._speech, self._speech_began_ms = self._mint("item"), at_ms
-                self._tell(self.events.speech_started(self._speech, self._ears_began_ms + at_ms))
+                self._tell(self.events.speech_started(self._speech, at_ms))
             case SpeechStopped():
                 self._speech_stopped(event)
             case TranscriptReady(is_final=True):
@@ -430,9 +421,11 @@ class Talk:
 
     def _speech_stopped(self, event: SpeechStopped) -> None:
         item_id, self._speech = self._speech, None
-        if item_id is None or event.turn_id is None:
+        if item_id is None:
             return
-        self._tell(self.events.speech_stopped(item_id, self._ears_began_ms + event.at_ms))
+        self._tell(self.events.speech_stopped(item_id, event.at_ms))
+        if event.turn_id is None:
+            return
         self._turns[event.turn_id] = (item_id, (event.at_ms - self._speech_began_ms) / 1000)
         self._add_spoken(item_id)
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -55,6 +55,9 @@ class ListStore:
 
     async def recent_turns(self, conversation_id: str, limit: int) -> list[Turn]:
         return []
+
+    async def cut_heard(self, turn_id: str, heard_text: str) -> None:
+        self.saved = [replace(turn, heard_text=heard_text) if turn.id == turn_id else turn for turn in self.saved]
 
 
 class BytesDecoder:

@@ -36,7 +36,7 @@ test:
 	@$(PYTHON) scripts/setup.py --dev
 	@$(MAKE) --no-print-directory static
 	@echo "== pytest"
-	@$(BIN)/pytest tests/unit tests/contract tests/integration tests/e2e tests/browser
+	@$(BIN)/pytest -n 2 --dist loadfile tests/unit tests/contract tests/integration tests/e2e tests/browser
 
 check:
 	@$(PYTHON) scripts/setup.py --dev --only venv web

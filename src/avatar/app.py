@@ -123,7 +123,7 @@ class Service:
             closing.push_async_callback(self._library.aclose)
             high = _high_quality(settings)
             closing.push_async_callback(high.aclose)
-            self._house = _furnish(settings, self.lineup, decoder, self._store, self._library, high)
+            self._house = _furnish(settings, self.lineup, decoder, self._store, self._library, high, self.mcp)
             self.lineup.start()
             try:
                 yield
@@ -252,7 +252,13 @@ def assemble(service: Service) -> FastAPI:
 
 
 def _furnish(
-    settings: Settings, lineup: Lineup, decoder: DecoderPool, store: Store, library: VoiceLibrary, high: HighQuality
+    settings: Settings,
+    lineup: Lineup,
+    decoder: DecoderPool,
+    store: Store,
+    library: VoiceLibrary,
+    high: HighQuality,
+    mcp: McpServers,
 ) -> House:
     conversation, turns = settings.conversation, settings.turn_taking
     sampling = Sampling(max_tokens=conversation.max_reply_tokens, temperature=conversation.temperature)
@@ -281,6 +287,7 @@ def _furnish(
         settings.tts.voice or None,
         settings.stt.language,
         high,
+        mcp,
     )
 
 

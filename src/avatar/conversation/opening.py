@@ -6,7 +6,7 @@ What all sessions share lives here: engines, policy, decoder, store. Knows no wi
 import hmac
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from avatar.conversation.lineup import Lineup
@@ -22,6 +22,7 @@ from avatar.core.events import ErrorOccurred
 from avatar.core.turns import Eagerness
 from avatar.engines.base import ClonesVoices, TextToSpeech
 from avatar.store.records import is_id, new_id
+from avatar.tools.mcp_servers import McpServers
 from avatar.voices.library import VoiceLibrary
 
 VOICE_FALLBACK = "VOICE_FALLBACK"
@@ -109,6 +110,7 @@ class House:
     voice: str | None = None
     language: str | None = None
     high: HighQuality | None = None
+    mcp: McpServers = field(default_factory=lambda: McpServers(()))
 
     @property
     def engines(self) -> Engines:

@@ -23,6 +23,12 @@ from avatar.core.completeness import Completeness, completeness
         "一三八零",
         "那个，",
         "帮我订一张去",
+        "I need to buy some. What do you call it?",
+        "Well, let me think.",
+        "Uh, what was I going to say?",
+        "我要买那个叫什么来着？",
+        "让我想想。",
+        "这个嘛，怎么说呢",
     ],
 )
 def test_these_want_to_go_on(text: str) -> None:
@@ -38,6 +44,8 @@ def test_these_want_to_go_on(text: str) -> None:
         "Thank you.",
         "No, thank you.",
         "Can you hear me?",
+        "What do you call it?",
+        "Okay, what is the word for rain?",
         "How are you?",
         "What is two plus two?",
         "Tell me a joke.",
@@ -48,6 +56,7 @@ def test_these_want_to_go_on(text: str) -> None:
         "好。",
         "给我讲个故事。",
         "明天会不会下雨",
+        "这个用英语怎么说？",
     ],
 )
 def test_these_call_for_an_answer(text: str) -> None:

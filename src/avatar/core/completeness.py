@@ -31,6 +31,13 @@ _IN_GROUPS = re.compile(
 )
 """Digits and spelled letters come in groups, and nothing in a group says that it is the last."""
 _LAST_WORD = re.compile(r"[a-z']+$")
+_SEARCHING = re.compile(
+    r"\b(?:what was i (?:saying|going to say)|where was i|let me (?:see|think))$"
+    r"|\w\W+(?:what do you call (?:it|that|them)|what(?:'s| is) (?:it|that|the word)(?: called)?"
+    r"|how do you say(?: it| that)?)$"
+    r"|(?:怎么说呢|叫什么来着|是什么来着|想一?想)$"
+)
+"""What people who look for a word say to themselves; some of it, alone, is a question to others."""
 
 _QUESTION = (
     "what who whose where when why which how is are am was were do does did can could will would should shall may "
@@ -86,7 +93,7 @@ def _stops_short(said: str) -> bool:
     if said.endswith((",", "，", "、", "...", "…", "-", "—")):
         return True
     said = said.rstrip(".!?。！？ ")
-    if _IN_GROUPS.search(said) or (said.endswith(_OPEN_ENDS) and said not in _ZH_ANSWERS):
+    if _IN_GROUPS.search(said) or _SEARCHING.search(said) or (said.endswith(_OPEN_ENDS) and said not in _ZH_ANSWERS):
         return True
     last = _LAST_WORD.search(said)
     return last is not None and last[0] in _OPEN_WORDS and last[0] != said

@@ -43,15 +43,15 @@ def wheel(package: str, cache: Path = _CACHE) -> Path:
     return next(cache.glob("*.whl"))
 
 
-async def spoken(text: str, *, language: str | None = None) -> Pcm:
-    """`text` as espeak-ng says it, float32, mono, 16 kHz, with nothing before or after."""
+async def spoken(text: str, *, language: str | None = None, voice: str | None = None) -> Pcm:
+    """`text` as espeak-ng says it (`voice`: one of its own, "en-us+f3"), float32, mono, 16 kHz, with nothing before or after."""
     engine = Espeak()
 
     async def piece() -> AsyncIterator[str]:
         yield text
 
     try:
-        chunks = [chunk.pcm async for chunk in engine.speak(piece(), language=language)]
+        chunks = [chunk.pcm async for chunk in engine.speak(piece(), voice=voice, language=language)]
     finally:
         await engine.aclose()
     return resample(np.concatenate(chunks), engine.sample_rate_hz, INPUT_RATE_HZ)

@@ -95,6 +95,14 @@ class Conversation:
         if item_id in self._items:
             self._items[item_id] = item
 
+    def note_transcript(self, item_id: str, transcript: str) -> None:
+        """What was said in a user's spoken message, if that is there still."""
+        item = self._items.get(item_id)
+        if isinstance(item, UserMessage):
+            spoken = {"transcript": transcript}
+            parts = [part.model_copy(update=spoken) if isinstance(part, InputAudio) else part for part in item.content]
+            self._items[item_id] = item.model_copy(update={"content": parts})
+
     def note_spoken(self, item_id: str, spoken: Spoken) -> None:
         """How an assistant's message sounds: without this it cannot be truncated."""
         self._spoken[item_id] = spoken

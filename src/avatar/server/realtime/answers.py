@@ -1,0 +1,250 @@
+"""The responses of a Realtime session: when one begins, what of a reply becomes which event, and how it ends.
+
+Knows the live session's replies; neither sockets nor where a client's events come from.
+"""
+
+import base64
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from avatar.conversation.reply import Plan, Said
+from avatar.core.audio import Pcm
+from avatar.core.events import (
+    ErrorOccurred,
+    ReplyAudioFrame,
+    ReplyCalls,
+    ReplyDone,
+    ReplyTextDelta,
+    TranscriptReady,
+)
+from avatar.server.realtime import errors, formats
+from avatar.server.realtime.client_events import ResponseWish
+from avatar.server.realtime.conversation import Conversation
+from avatar.server.realtime.errors import BadEvent
+from avatar.server.realtime.hearing import Hearing
+from avatar.server.realtime.items import InputAudio
+from avatar.server.realtime.planning import NO_WISH, Course, Planner
+from avatar.server.realtime.responses import Reason, Response, ResponseStatus, Usage
+from avatar.server.realtime.session import RealtimeSession
+from avatar.server.realtime.state import TalkState
+
+TOKENS_PER_AUDIO_S = 20
+"""What OpenAI counts for audio it makes: a token every 50 ms."""
+
+
+class Media(Protocol):
+    """A transport that carries sound beside the events."""
+
+    def play(self, response_id: str, item_id: str, pcm: Pcm, rate_hz: int) -> None:
+        """More sound of a response (float32[n], mono, -1…1), as fast as it is made."""
+        ...
+
+    def end(self, response_id: str, *, is_whole: bool) -> None:
+        """That was all of it; `is_whole`: play it to its end, else stop."""
+        ...
+
+
+@dataclass
+class _Live:
+    """A response on its way."""
+
+    response: Response
+    course: Course
+    calls: list[tuple[str, str, str]] = field(default_factory=list)
+    sounded_samples: int = 0
+    text: str = ""
+    problem: ErrorOccurred | None = None
+
+
+class Answers:
+    """At most one response for the conversation, and any number beside it. `spoke`: audio was sent."""
+
+    def __init__(self, state: TalkState, planner: Planner, hearing: Hearing, media: Media | None) -> None:
+        self.spoke = False
+        self._state = state
+        self._planner = planner
+        self._hearing = hearing
+        self._media = media
+        self._responses: dict[str, _Live] = {}
+        self._course: Course | None = None
+        self._turn_of_item: dict[str, str] = {}
+        self._owes_answer = False
+
+    # --- how one begins -------------------------------------------------------------------------
+
+    @property
+    def active(self) -> str | None:
+        """The turn of the conversation's own response."""
+        return next((turn for turn, live in self._responses.items() if live.response.conversation is not None), None)
+
+    def turn_of(self, item_id: str) -> str | None:
+        """The live session's turn in which a message was spoken."""
+        return self._turn_of_item.get(item_id)
+
+    def plan_turn(self) -> Plan:
+        """For a reply to what is being said."""
+        assert isinstance(self._state.settings, RealtimeSession)
+        self._course = self._planner.course(self._state.settings, NO_WISH, is_turn=True)
+        return self._course.plan
+
+    def turn_understood(self, event: TranscriptReady) -> None:
+        """A turn was spoken, and may be being answered."""
+        if not event.is_answered:
+            self._owes_answer = self._owes_answer or (bool(event.text) and self._state.answers_turns)
+            self._pay()
+        elif self._course is not None:
+            self._settle()
+            self._begin(event.turn_id, self._course, self._state.conversation)
+
+    def create(self, wish: ResponseWish) -> None:
+        """Answer. Raises `BadEvent`."""
+        if not isinstance(self._state.settings, RealtimeSession):
+            raise BadEvent("invalid_value", "A transcription session answers nothing.", "type")
+        aside = wish.conversation == "none"
+        if not aside and self.active is not None:
+            raise errors.active_response(self._responses[self.active].response.id)
+        course = self._planner.course(self._state.settings, wish, is_turn=False)
+        waited = list(self._hearing.untold.values())
+        asked = [] if aside else self._settle()
+
+        async def listen() -> Said:
+            for told in waited:
+                await told.wait()
+            return Said(" ".join(text for item_id in asked if (text := self._text_of(item_id))))
+
+        turn_id = self._state.live.respond(course.plan, listen, aside=aside)
+        self._begin(turn_id, course, None if aside else self._state.conversation)
+
+    def create_unbidden(self) -> None:
+        """Answer what nobody asked to be answered; why that cannot be is told."""
+        try:
+            self.create(NO_WISH)
+        except BadEvent as error:
+            self._state.tell(self._state.events.error(error))
+
+    def _settle(self) -> list[str]:
+        """What a response that begins now answers."""
+        self._owes_answer = False
+        return self._hearing.take_unanswered()
+
+    def _pay(self) -> None:
+        """Answer what was said while another answer went on."""
+        if self._owes_answer and self.active is None and not self._hearing.untold and self._hearing.speech is None:
+            self.create_unbidden()
+
+    def _text_of(self, item_id: str) -> str:
+        if item_id not in self._state.conversation:
+            return ""
+        content = getattr(self._state.conversation.retrieve(item_id), "content", [])
+        texts = (part.transcript if isinstance(part, InputAudio) else part.text for part in content)
+        return " ".join(text for text in texts if text)
+
+    def _begin(self, turn_id: str, course: Course, conversation: Conversation | None) -> None:
+        if conversation is not None:
+            self._hearing.stop_waiting()
+            if self.active is not None:
+                self._end(self.active, "cancelled", "turn_detected")
+        response = Response(self._state.events, course.settings, conversation)
+        self._responses[turn_id] = _Live(response, course)
+        self._state.tell(*response.created())
+
+    # --- how it goes on -------------------------------------------------------------------------
+
+    def hear(self, event: ReplyTextDelta | ReplyAudioFrame | ReplyCalls | ReplyDone) -> None:
+        """What a reply comes to; those of responses that are over come to nothing."""
+        live = self._responses.get(event.turn_id)
+        if live is None:
+            return
+        match event:
+            case ReplyTextDelta(turn_id, delta):
+                live.text += delta
+                self._state.tell(*live.response.say(delta))
+                self._note_spoken(turn_id, live)
+            case ReplyAudioFrame(_, pcm):
+                self._sound(live, pcm)
+            case ReplyCalls(_, calls):
+                if live.text and live.course.settings.modality == "audio":
+                    live.calls += calls  # what is being said comes first
+                    return
+                for call_id, name, arguments in calls:
+                    self._state.tell(*live.response.call(call_id, name, _pieces(arguments)))
+            case ReplyDone():
+                self._done(event, live)
+
+    def _sound(self, live: _Live, pcm: Pcm) -> None:
+        self.spoke = True
+        live.sounded_samples += pcm.size
+        if self._media is None:
+            sound = base64.b64encode(formats.encode(live.course.form, pcm)).decode()
+            self._state.tell(*live.response.sound(sound))
+        elif live.response.message_id is not None:
+            rate_hz = formats.rate_hz(live.course.form)
+            self._media.play(live.response.id, live.response.message_id, pcm, rate_hz)
+
+    def _note_spoken(self, turn_id: str, live: _Live) -> None:
+        item_id = live.response.message_id
+        if item_id is None or item_id in self._turn_of_item or live.course.settings.modality == "text":
+            return
+        spoken = self._state.live.spoken(turn_id)
+        if spoken is not None and live.response.conversation is not None:
+            self._turn_of_item[item_id] = turn_id
+            self._state.conversation.note_spoken(item_id, spoken)
+
+    # --- how it ends ----------------------------------------------------------------------------
+
+    def cancel(self, response_id: str | None) -> None:
+        """Stop this response, or the conversation's. Raises `BadEvent` when there is none."""
+        for turn_id, live in self._responses.items():
+            if response_id in (None, live.response.id) and (response_id or live.response.conversation is not None):
+                self._state.live.cancel(turn_id)
+                self._end(turn_id, "cancelled", "client_cancelled")
+                return
+        raise errors.no_active_response()
+
+    def failed(self, event: ErrorOccurred) -> bool:
+        """Something went wrong with a response, whose end follows; False if it is none of ours."""
+        live = self._responses.get(event.turn_id or "")
+        if live is not None:
+            live.problem = event
+        return live is not None
+
+    def _done(self, event: ReplyDone, live: _Live) -> None:
+        problem = live.problem.problem if live.problem else None
+        match event.status:
+            case "completed" if event.is_cut_short:
+                self._end(event.turn_id, "incomplete", "max_output_tokens")
+            case "completed":
+                self._end(event.turn_id, "completed")
+            case "interrupted":
+                self._end(event.turn_id, "cancelled", "turn_detected")
+            case _:
+                code = problem.code.lower() if problem else "server_error"
+                self._end(event.turn_id, "failed", error={"type": "server_error", "code": code})
+        if problem is not None:
+            self._state.tell(self._state.events.make("error", error=errors.fields_of_problem(problem)))
+        self._pay()
+
+    def _end(
+        self, turn_id: str, status: ResponseStatus, reason: Reason | None = None, error: dict[str, str] | None = None
+    ) -> None:
+        live = self._responses.pop(turn_id)
+        events = live.response.end_message("completed" if status == "completed" else "incomplete")
+        if status == "completed":
+            for call_id, name, arguments in live.calls:
+                events += live.response.call(call_id, name, _pieces(arguments))
+        sound_s = live.sounded_samples / formats.rate_hz(live.course.form)
+        usage = Usage(
+            input_text=live.course.prompt_tokens(),
+            output_text=self._state.live.engines.llm.count_tokens(live.text),
+            output_audio=round(sound_s * TOKENS_PER_AUDIO_S),
+        )
+        self._state.tell(*events, *live.response.done(status, usage, reason, error))
+        if self._media is not None and sound_s:
+            self._media.end(live.response.id, is_whole=status != "cancelled")
+        if live.response.conversation is not None:
+            self._hearing.wait_for_user(sound_s)
+
+
+def _pieces(arguments: str) -> list[str]:
+    """Arguments as they are streamed."""
+    return [arguments[start : start + 64] for start in range(0, len(arguments), 64)]

@@ -1,0 +1,237 @@
+"""What is heard in a Realtime session: audio comes in, turns and transcripts go out as items and their events.
+
+Knows of responses only that somebody may want to break a silence.
+"""
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Callable
+
+from avatar.core.audio import float_to_pcm16, samples_to_ms
+from avatar.core.errors import AvatarError, BufferLimit, Problem, describe
+from avatar.core.events import SpeechStopped, TranscriptReady
+from avatar.server.realtime import errors, formats
+from avatar.server.realtime.errors import BadEvent
+from avatar.server.realtime.formats import AudioFormat
+from avatar.server.realtime.items import InputAudio, UserMessage
+from avatar.server.realtime.planning import turn_policy
+from avatar.server.realtime.session import ServerVad
+from avatar.server.realtime.state import TalkState
+
+LEAST_COMMIT_MS = 100
+
+
+class Hearing:
+    """`speech` is the item that is being spoken; `untold` are those whose words are not known yet."""
+
+    def __init__(self, state: TalkState, break_silence: Callable[[], None]) -> None:
+        self.speech: str | None = None
+        self.untold: dict[str, asyncio.Event] = {}
+        self._state = state
+        self._break_silence = break_silence
+        self._speech_began_ms = 0.0
+        self._turns: dict[str, tuple[str, float]] = {}
+        self._unanswered: list[str] = []
+        self._buffer = bytearray()
+        self._taken_ms = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._silence: asyncio.TimerHandle | None = None
+
+    async def aclose(self) -> None:
+        """Leave no task behind."""
+        self.stop_waiting()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    # --- audio ----------------------------------------------------------------------------------
+
+    @property
+    def form(self) -> AudioFormat:
+        """Of the audio that comes in."""
+        return self._state.settings.audio.input.format
+
+    def listen(self) -> None:
+        """From now on as the session's settings have it; what was in the buffer is gone."""
+        self._buffer.clear()
+        turns = turn_policy(self._state.house.policy.turns, self._state.detection)
+        self._state.live.listen(turns, formats.rate_hz(self.form), self._taken_ms)
+
+    def append(self, audio: str) -> None:
+        """Audio of the client's, in base64 and the session's format."""
+        data = _decoded(audio, "audio")
+        if len(data) % formats.sample_bytes(self.form):
+            raise BadEvent("invalid_value", "Invalid 'audio': expected whole samples of 16 bits.", "audio")
+        self.hear(data if formats.sample_bytes(self.form) == 2 else float_to_pcm16(formats.decode(self.form, data)))
+
+    def hear(self, pcm16: bytes) -> None:
+        """Audio (mono, little-endian int16) at the rate of the session's format. Raises `BufferLimit`, `BadAudio`."""
+        rate_hz = formats.rate_hz(self.form)
+        self._taken_ms += samples_to_ms(len(pcm16) // 2, rate_hz)
+        if self._state.detection is not None:
+            if pcm16:
+                self._state.live.audio(pcm16)
+            return
+        most_s = self._state.house.policy.buffer.max_s
+        if samples_to_ms((len(self._buffer) + len(pcm16)) // 2, rate_hz) > most_s * 1000:
+            self._buffer.clear()
+            raise BufferLimit("The input audio buffer is full, and was emptied. Commit shorter turns.")
+        self._buffer += pcm16
+
+    def commit(self) -> None:
+        """The turn is over. Raises `BadEvent` when there is none."""
+        if self._state.detection is not None:
+            if not self._state.live.end_turn():
+                raise errors.commit_empty(0)
+            return
+        rate_hz = formats.rate_hz(self.form)
+        buffered_ms = samples_to_ms(len(self._buffer) // 2, rate_hz)
+        if buffered_ms < LEAST_COMMIT_MS:
+            raise errors.commit_empty(buffered_ms)
+        pcm16 = bytes(self._buffer)
+        self._buffer.clear()
+        item_id = self._state.mint("item")
+        self._add_spoken(item_id)
+        self._transcribe(item_id, pcm16, rate_hz)
+
+    def clear(self) -> None:
+        """Forget what is no turn yet."""
+        self._buffer.clear()
+        self._state.live.clear_audio()
+        self._state.tell(self._state.events.cleared())
+
+    # --- turns ----------------------------------------------------------------------------------
+
+    def speech_started(self, at_ms: float) -> None:
+        """Somebody speaks."""
+        self.stop_waiting()
+        self.speech, self._speech_began_ms = self._state.mint("item"), at_ms
+        self._state.tell(self._state.events.speech_started(self.speech, at_ms))
+
+    def speech_stopped(self, event: SpeechStopped) -> None:
+        """They are silent; it may have been a turn."""
+        item_id, self.speech = self.speech, None
+        if item_id is None:
+            return
+        self._state.tell(self._state.events.speech_stopped(item_id, event.at_ms))
+        if event.turn_id is None:
+            return
+        self._turns[event.turn_id] = (item_id, (event.at_ms - self._speech_began_ms) / 1000)
+        self._add_spoken(item_id)
+
+    def turn_understood(self, event: TranscriptReady) -> bool:
+        """What was said in a turn; False if the turn is none of ours."""
+        if event.turn_id not in self._turns:
+            return False
+        item_id, seconds = self._turns.pop(event.turn_id)
+        self._understood(item_id, event.text, seconds)
+        return True
+
+    def turn_failed(self, turn_id: str, problem: Problem) -> bool:
+        """A turn could not be understood; False if it is none of ours."""
+        if turn_id not in self._turns:
+            return False
+        item_id, _ = self._turns.pop(turn_id)
+        self._not_understood(item_id, problem)
+        return True
+
+    def written(self, item: UserMessage) -> None:
+        """A user's message that the client made; what is said in it is found out. Call once it has its id."""
+        self._unanswered.append(item.id or "")
+        sound, sample_bytes = sound_of(item), formats.sample_bytes(self.form)
+        pcm16 = float_to_pcm16(formats.decode(self.form, sound[: len(sound) // sample_bytes * sample_bytes]))
+        if pcm16 and item.id:
+            self.untold[item.id] = asyncio.Event()
+            self._transcribe(item.id, pcm16, formats.rate_hz(self.form))
+
+    def take_unanswered(self) -> list[str]:
+        """The users' messages since this was last asked for: what a response that begins now answers."""
+        taken, self._unanswered = self._unanswered, []
+        return taken
+
+    def _add_spoken(self, item_id: str) -> None:
+        """What was said is an item; its words are known later."""
+        events, conversation = self._state.events, self._state.conversation
+        self._state.tell(events.committed(item_id, conversation.last_id))
+        item, before = conversation.create(
+            UserMessage(id=item_id, content=[InputAudio(type="input_audio", transcript=None)])
+        )
+        self._state.tell(events.item_added(item, before), events.item_done(item, before))
+        self.untold[item_id] = asyncio.Event()
+        self._unanswered.append(item_id)
+
+    # --- transcripts ----------------------------------------------------------------------------
+
+    def _transcribe(self, item_id: str, pcm16: bytes, rate_hz: int) -> None:
+        async def transcribe() -> None:
+            try:
+                said = await self._state.live.transcribe(pcm16, rate_hz)
+                self._understood(item_id, said.text, samples_to_ms(len(pcm16) // 2, rate_hz) / 1000)
+            except AvatarError as error:
+                self._not_understood(item_id, describe(error))
+
+        task = asyncio.create_task(transcribe(), name="transcription")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _understood(self, item_id: str, text: str, seconds: float) -> None:
+        self._state.conversation.note_transcript(item_id, text)
+        events = self._state.events
+        if self._tells(item_id):
+            if text:
+                self._state.tell(events.transcription_delta(item_id, text))
+            self._state.tell(events.transcription_completed(item_id, text, seconds))
+        self._told(item_id)
+
+    def _not_understood(self, item_id: str, problem: Problem) -> None:
+        if self._tells(item_id):
+            failed = self._state.events.transcription_failed(item_id, problem.code.lower(), problem.message)
+            self._state.tell(failed)
+        self._told(item_id)
+
+    def _tells(self, item_id: str) -> bool:
+        """Whether the client is told what was said."""
+        return self._state.settings.audio.input.transcription is not None and item_id in self.untold
+
+    def _told(self, item_id: str) -> None:
+        if item_id in self.untold:
+            self.untold.pop(item_id).set()
+
+    # --- when nobody speaks ---------------------------------------------------------------------
+
+    def stop_waiting(self) -> None:
+        """Something happens."""
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+
+    def wait_for_user(self, sound_s: float) -> None:
+        """Break the silence that follows what is being played now, which is so long, if it is as long as it may be."""
+        self.stop_waiting()
+        detection = self._state.detection
+        if isinstance(detection, ServerVad) and detection.idle_timeout_ms is not None and self.speech is None:
+            wait_s = sound_s + detection.idle_timeout_ms / 1000
+            self._silence = asyncio.get_running_loop().call_later(wait_s, self._nobody_spoke, self._taken_ms)
+
+    def _nobody_spoke(self, since_ms: float) -> None:
+        self._silence = None
+        item_id = self._state.mint("item")
+        self._state.tell(self._state.events.timeout_triggered(item_id, since_ms, self._taken_ms))
+        self._add_spoken(item_id)
+        self._understood(item_id, "", 0.0)
+        self._break_silence()
+
+
+def sound_of(item: UserMessage) -> bytes:
+    """What is spoken in a message. Raises `BadEvent`."""
+    audios = [part.audio for part in item.content if isinstance(part, InputAudio) and part.audio]
+    return b"".join(_decoded(audio, "item.content") for audio in audios)
+
+
+def _decoded(audio: str, param: str) -> bytes:
+    try:
+        return base64.b64decode(audio, validate=True)
+    except (binascii.Error, ValueError):
+        raise BadEvent("invalid_value", f"Invalid '{param}': expected base64 audio.", param) from None

@@ -1,0 +1,42 @@
+"""What the parts of a session share: its settings, its conversation, and the way to its client."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from avatar.conversation.opening import House
+from avatar.conversation.session import LiveSession
+from avatar.server.realtime.conversation import Conversation
+from avatar.server.realtime.server_events import Event, ServerEvents
+from avatar.server.realtime.session import RealtimeSession, SemanticVad, ServerVad, Session
+
+
+@dataclass
+class TalkState:
+    """One session's. `settings` is replaced by each `session.update`."""
+
+    settings: Session
+    live: LiveSession
+    house: House
+    events: ServerEvents
+    conversation: Conversation
+    send: Callable[[Event], None]
+
+    def tell(self, *events: Event) -> None:
+        """Send events, in order."""
+        for event in events:
+            self.send(event)
+
+    def mint(self, kind: str) -> str:
+        """An id."""
+        return self.events.mint(kind)
+
+    @property
+    def detection(self) -> ServerVad | SemanticVad | None:
+        """How turns are found; None: the client says where they end."""
+        return self.settings.audio.input.turn_detection
+
+    @property
+    def answers_turns(self) -> bool:
+        """Whether each turn is answered by itself."""
+        is_realtime = isinstance(self.settings, RealtimeSession)
+        return is_realtime and self.detection is not None and self.detection.create_response

@@ -47,6 +47,15 @@ class _Response:
 
 
 @dataclass
+class _McpCall:
+    """A call to an MCP server: it outlives its response."""
+
+    output_index: int
+    response_id: str
+    state: str = "new"
+
+
+@dataclass
 class Grammar:
     """The state of a stream; `accept` raises `Ungrammatical`."""
 
@@ -61,6 +70,8 @@ class Grammar:
     heard: dict[str, str] = field(default_factory=dict)
     transcribed: set[str] = field(default_factory=set)
     speech: str | None = None
+    listings: dict[str, str] = field(default_factory=dict)
+    mcp_calls: dict[str, "_McpCall"] = field(default_factory=dict)
 
     def accept(self, event: dict[str, Any]) -> None:
         """The next event."""
@@ -73,6 +84,10 @@ class Grammar:
         self.started = self.started or kind == "session.created"
         if kind.startswith(TRANSCRIPTION):
             self._transcription(event, kind.removeprefix(TRANSCRIPTION))
+        elif kind.startswith("mcp_list_tools."):
+            self._listing(event, kind.removeprefix("mcp_list_tools."))
+        elif kind.startswith("response.mcp_call."):
+            self._mcp_call(event, kind.removeprefix("response.mcp_call."))
         elif kind.startswith("response.") and "response_id" in event:
             self._of_response(event, kind.removeprefix("response."))
         elif kind in _HANDLERS:
@@ -83,7 +98,8 @@ class Grammar:
         open_ = [response.id for response in self.responses.values() if not response.done]
         if open_:
             raise Ungrammatical(f"responses without an end: {open_}")
-        unfinished = self.added - self.finished - self.deleted
+        asked = {item for item, call in self.mcp_calls.items() if call.state == "new"}  # for the client's leave
+        unfinished = self.added - self.finished - self.deleted - asked
         if unfinished:
             raise Ungrammatical(f"items without an end: {unfinished}")
 
@@ -133,6 +149,13 @@ class Grammar:
         item = event["item"]
         self._must(item["id"] in self.added and item["id"] not in self.finished, event, "not added, or done twice")
         self._must(item.get("status") != "in_progress", event, "done, and in progress")
+        if item["type"] == "mcp_call":
+            state = self.mcp_calls[item["id"]].state
+            self._must(state in ("completed", "failed"), event, "the call has not ended")
+            self._must((state == "failed") == (item["error"] is not None), event, "it ended otherwise")
+            self._must((state == "completed") == (item["output"] is not None), event, "it has no result")
+        if item["type"] == "mcp_list_tools":
+            self._must(self.listings[item["id"]] in ("completed", "failed"), event, "it is being listed")
         self.finished.add(item["id"])
 
     def _item_deleted(self, event: dict[str, Any]) -> None:
@@ -143,6 +166,30 @@ class Grammar:
     def _item_known(self, event: dict[str, Any]) -> None:
         item_id = event.get("item_id") or event["item"]["id"]
         self._must(item_id in self.order, event, "it is not there")
+
+    # --- MCP servers ----------------------------------------------------------------------------
+
+    def _listing(self, event: dict[str, Any], state: str) -> None:
+        item = event["item_id"]
+        self._must(item in self.added, event, "its item was not added")
+        before = self.listings.get(item)
+        self._must((before is None) == (state == "in_progress"), event, "begun twice, or not begun")
+        self._must(before in (None, "in_progress"), event, "it had ended")
+        self.listings[item] = state
+
+    def _mcp_call(self, event: dict[str, Any], state: str) -> None:
+        call = self.mcp_calls.get(event["item_id"])
+        self._must(call is not None, event, "no such call")
+        assert call is not None
+        self._must(call.output_index == event["output_index"], event, "output_index of another")
+        if state == "in_progress":
+            self._must(call.state == "new", event, "begun twice")
+        else:
+            self._must(
+                call.state == "in_progress" or (call.state, state) == ("new", "failed"), event, "not in progress"
+            )
+            self._must(self.responses[call.response_id].done, event, "its response is not over")
+        call.state = state
 
     # --- responses ------------------------------------------------------------------------------
 
@@ -173,6 +220,8 @@ class Grammar:
             self._must(event["output_index"] == len(response.items), event, "output_index is not the next")
             self._must(all(item.done for item in response.items), event, "the item before it is open")
             response.items.append(_Item(event["item"]["id"], event["item"]["type"]))
+            if event["item"]["type"] == "mcp_call":
+                self.mcp_calls[event["item"]["id"]] = _McpCall(event["output_index"], response.id)
             return
         self._must(event["output_index"] < len(response.items), event, "no such item")
         item = response.items[event["output_index"]]
@@ -180,15 +229,17 @@ class Grammar:
         self._must(not item.done, event, "the item is done")
         if kind == "output_item.done":
             self._must(item.part is None, event, "a part is open")
-            self._must(item.kind != "function_call" or item.call_done, event, "the arguments are not done")
+            is_call = item.kind in ("function_call", "mcp_call")
+            self._must(not is_call or item.call_done, event, "the arguments are not done")
             item.done = True
-        elif kind.startswith("function_call_arguments"):
+        elif kind.startswith(("function_call_arguments", "mcp_call_arguments")):
             self._call(item, event, kind)
         else:
             self._part(response, item, event, kind)
 
     def _call(self, item: _Item, event: dict[str, Any], kind: str) -> None:
-        self._must(item.kind == "function_call" and not item.call_done, event, "no call, or its arguments are done")
+        is_kind = kind.startswith(item.kind) and item.kind.endswith("_call")
+        self._must(is_kind and not item.call_done, event, "no such call, or its arguments are done")
         if kind.endswith("delta"):
             item.arguments += event["delta"]
             return

@@ -20,6 +20,7 @@ from avatar.server.realtime.items import (
     InputAudio,
     InputText,
     ItemReference,
+    McpApprovalRequest,
     SystemMessage,
     UserMessage,
     wire,
@@ -411,6 +412,55 @@ def test_the_grammar_sees_what_is_wrong(name: str) -> None:
     sent = play(COURSE)
     check(sent)
     BREAKS[name](sent)
+    with pytest.raises(Ungrammatical):
+        check(sent)
+
+
+def calling_a_server(stream: Stream, *, runs: bool = True) -> list[Event]:
+    """A response that ends in a call to an MCP server, and what comes of it."""
+    stream.user("One and two?")
+    response = stream.respond("text")
+    item, sent = response.mcp_call("tests", "add", ['{"a":', " 1}"], runs=runs)
+    where = {"item_id": item.id, "output_index": 0}
+    if not runs:
+        request_id, asked = response.ask_approval(item)
+        sent += asked
+        assert isinstance(stream.conversation.retrieve(request_id), McpApprovalRequest)
+    sent += response.done("completed")
+    if not runs:
+        sent.append(stream.events.make("response.mcp_call.in_progress", **where))
+    done = item.model_copy(update={"output": "3"})
+    stream.conversation.replace(done)
+    sent.append(stream.events.make("response.mcp_call.completed", **where))
+    return [*stream.sent, *sent, stream.events.item_done(done, stream.conversation.previous_id(item.id or ""))]
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_call_to_a_server_outlives_its_response(stream: Stream, runs: bool) -> None:
+    sent = calling_a_server(stream, runs=runs)
+    check(sent)
+    call = ToolCall(stream.conversation.items[1].id or "", "tests-add", '{"a": 1}')
+    assert prompt("", stream.conversation.items) == [
+        Message("user", "One and two?"),
+        Message("assistant", "", (call,)),
+        Message("tool", "3", tool_call_id=call.id),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("what", "before"),
+    [
+        ("response.mcp_call.completed", "response.done"),
+        ("conversation.item.done", "response.mcp_call.completed"),
+        ("response.output_item.done", "response.mcp_call_arguments.done"),
+        ("response.mcp_call.completed", "response.mcp_call.in_progress"),
+    ],
+)
+def test_the_grammar_of_such_calls(stream: Stream, what: str, before: str) -> None:
+    sent = calling_a_server(stream)
+    late = max(place for place, event in enumerate(sent) if event["type"] == what)
+    early = next(place for place, event in enumerate(sent) if event["type"] == before)
+    sent.insert(early, sent.pop(late))
     with pytest.raises(Ungrammatical):
         check(sent)
 

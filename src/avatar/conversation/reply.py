@@ -89,7 +89,8 @@ class Plan:
     prompt: Callable[[str], Sequence[Message]]
     speaker: Speaker
     sampling: Sampling
-    tools: tuple[Tool, ...] = ()
+    tools: Sequence[Tool] = ()
+    """Looked at only when the model is asked, after `prompt` was."""
     is_unasked: bool = False
     """It is made also if the user said nothing."""
 

@@ -4,6 +4,7 @@ Knows the live session's replies; neither sockets nor where a client's events co
 """
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -25,8 +26,12 @@ from avatar.server.realtime.hearing import Hearing
 from avatar.server.realtime.items import InputAudio
 from avatar.server.realtime.planning import NO_WISH, Course, Planner
 from avatar.server.realtime.responses import Reason, Response, ResponseStatus, Usage
+from avatar.server.realtime.server_events import Event
 from avatar.server.realtime.session import RealtimeSession
 from avatar.server.realtime.state import TalkState
+from avatar.server.realtime.tool_calls import Called, ToolCalls
+from avatar.server.realtime.tool_servers import ToolServers
+from avatar.server.realtime.tools import McpTool, Tool
 
 TOKENS_PER_AUDIO_S = 20
 """What OpenAI counts for audio it makes: a token every 50 ms."""
@@ -59,10 +64,19 @@ class _Live:
 class Answers:
     """At most one response for the conversation, and any number beside it. `spoke`: audio was sent."""
 
-    def __init__(self, state: TalkState, planner: Planner, hearing: Hearing, media: Media | None) -> None:
+    def __init__(
+        self,
+        state: TalkState,
+        hearing: Hearing,
+        servers: ToolServers,
+        tool_calls: ToolCalls,
+        media: Media | None,
+    ) -> None:
         self.spoke = False
         self._state = state
-        self._planner = planner
+        self._servers = servers
+        self._tool_calls = tool_calls
+        self._planner = Planner(state.house, state.live.engines, state.conversation, servers)
         self._hearing = hearing
         self._media = media
         self._responses: dict[str, _Live] = {}
@@ -103,17 +117,30 @@ class Answers:
         aside = wish.conversation == "none"
         if not aside and self.active is not None:
             raise errors.active_response(self._responses[self.active].response.id)
+        tools = self._tools(self._state.settings, wish)
         course = self._planner.course(self._state.settings, wish, is_turn=False)
+        self._servers.ask(tools)
         waited = list(self._hearing.untold.values())
         asked = [] if aside else self._settle()
 
         async def listen() -> Said:
             for told in waited:
                 await told.wait()
+            await self._servers.asked(tools)
             return Said(" ".join(text for item_id in asked if (text := self._text_of(item_id))))
 
         turn_id = self._state.live.respond(course.plan, listen, aside=aside)
         self._begin(turn_id, course, None if aside else self._state.conversation)
+
+    def _tools(self, settings: RealtimeSession, wish: ResponseWish) -> Sequence[Tool]:
+        """Of a response. Raises `BadEvent`."""
+        tools = settings.tools if wish.tools is None else wish.tools
+        if wish.conversation != "none":
+            self._servers.check(tools, "response.tools")
+            return tools
+        if wish.tools and any(isinstance(tool, McpTool) for tool in wish.tools):
+            raise BadEvent("unsupported_value", "MCP servers are called in the conversation alone.", "response.tools")
+        return ()
 
     def create_unbidden(self) -> None:
         """Answer what nobody asked to be answered; why that cannot be is told."""
@@ -163,11 +190,12 @@ class Answers:
             case ReplyAudioFrame(_, pcm):
                 self._sound(live, pcm)
             case ReplyCalls(_, calls):
-                if live.text and live.course.settings.modality == "audio":
-                    live.calls += calls  # what is being said comes first
-                    return
-                for call_id, name, arguments in calls:
-                    self._state.tell(*live.response.call(call_id, name, _pieces(arguments)))
+                for call in calls:
+                    speaks = live.text and live.course.settings.modality == "audio"
+                    if speaks or call[1] in live.course.offers:
+                        live.calls.append(call)  # what is being said comes first, and what we call is called last
+                    else:
+                        self._state.tell(*live.response.call(call[0], call[1], _pieces(call[2])))
             case ReplyDone():
                 self._done(event, live)
 
@@ -229,9 +257,9 @@ class Answers:
     ) -> None:
         live = self._responses.pop(turn_id)
         events = live.response.end_message("completed" if status == "completed" else "incomplete")
+        made: list[Called] = []
         if status == "completed":
-            for call_id, name, arguments in live.calls:
-                events += live.response.call(call_id, name, _pieces(arguments))
+            events += self._call(live, made)
         sound_s = live.sounded_samples / formats.rate_hz(live.course.form)
         usage = Usage(
             input_text=live.course.prompt_tokens(),
@@ -239,10 +267,32 @@ class Answers:
             output_audio=round(sound_s * TOKENS_PER_AUDIO_S),
         )
         self._state.tell(*events, *live.response.done(status, usage, reason, error))
+        for called in made:
+            self._tool_calls.make(called)
         if self._media is not None and sound_s:
             self._media.end(live.response.id, is_whole=status != "cancelled")
         if live.response.conversation is not None:
             self._hearing.wait_for_user(sound_s)
+
+    def _call(self, live: _Live, made: list[Called]) -> list[Event]:
+        """The calls that end a response; those that we make, at once, are `made`."""
+        response, events = live.response, list[Event]()
+        for call_id, name, arguments in live.calls:
+            offer = live.course.offers.get(name)
+            if offer is None:
+                events += response.call(call_id, name, _pieces(arguments))
+                continue
+            terms, runs = offer.terms, not offer.needs_approval
+            item, told = response.mcp_call(terms.server_label, offer.tool.name, _pieces(arguments), runs=runs)
+            events += told
+            called = Called(offer, item, len(response.output) - 1)
+            if runs:
+                made.append(called)
+            else:
+                request_id, told = response.ask_approval(item)
+                events += told
+                self._tool_calls.await_approval(request_id, called)
+        return events
 
 
 def _pieces(arguments: str) -> list[str]:

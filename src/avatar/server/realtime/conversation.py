@@ -15,12 +15,14 @@ from avatar.server.realtime.items import (
     InputText,
     Item,
     ItemReference,
+    McpCall,
     OutputAudio,
     OutputText,
     SystemMessage,
     UserMessage,
 )
 from avatar.server.realtime.server_events import Mint
+from avatar.server.realtime.tools import offered_name
 
 ROOT = "root"
 """The `previous_item_id` of what is to be first."""
@@ -178,21 +180,31 @@ def prompt(instructions: str, items: Sequence[Item]) -> list[Message]:
     results = {item.call_id for item in items if isinstance(item, FunctionCallOutput)}
     calls = {item.call_id for item in items if isinstance(item, FunctionCall)} & results
     messages = [Message("system", instructions)] if instructions else []
-    for are_calls, group in groupby(items, lambda item: isinstance(item, FunctionCall)):
+    for are_calls, group in groupby(items, lambda item: isinstance(item, FunctionCall | McpCall)):
         if are_calls:
-            _add_calls(messages, [item for item in group if isinstance(item, FunctionCall) and item.call_id in calls])
+            _add_calls(messages, [made for item in group if (made := _made(item, calls))])
         else:
             messages += [message for item in group if (message := _message(item, calls))]
     return messages
 
 
-def _add_calls(messages: list[Message], items: Sequence[FunctionCall]) -> None:
+def _made(item: Item, calls: set[str | None]) -> tuple[ToolCall, str | None] | None:
+    """A call, and its result unless that is an item of its own; None: there is no result."""
+    if isinstance(item, FunctionCall) and item.call_id in calls:
+        return ToolCall(item.call_id or "", item.name, item.arguments), None
+    if isinstance(item, McpCall) and (item.output is not None or item.error is not None):
+        call = ToolCall(item.id or "", offered_name(item.server_label, item.name), item.arguments)
+        return call, item.output if item.error is None else f"Failed: {item.error['message']}"
+    return None
+
+
+def _add_calls(messages: list[Message], made: Sequence[tuple[ToolCall, str | None]]) -> None:
     """Parallel calls are one message, together with what was said before them."""
-    calls = tuple(ToolCall(item.call_id or "", item.name, item.arguments) for item in items)
-    if not calls:
+    if not made:
         return
     said = messages.pop().content if messages and messages[-1].role == "assistant" else ""
-    messages.append(Message("assistant", said, calls))
+    messages.append(Message("assistant", said, tuple(call for call, _ in made)))
+    messages += [Message("tool", result, tool_call_id=call.id) for call, result in made if result is not None]
 
 
 def _message(item: Item, calls: set[str | None]) -> Message | None:

@@ -173,9 +173,12 @@ InputItem = Annotated[
 
 def wire(item: Item, *, with_audio: bool = False) -> dict[str, Any]:
     """As events tell it; the audio is told to whoever retrieves the item."""
+    if isinstance(item, McpCall):
+        return item.wire()  # clients look for its `output` before there is one
     told = {name: value for name, value in item.wire().items() if value is not None}
-    told["content"] = [_part(part, with_audio) for part in told["content"]] if "content" in told else None
-    return {name: value for name, value in told.items() if value is not None}
+    if "content" in told:
+        told["content"] = [_part(part, with_audio) for part in told["content"]]
+    return told
 
 
 def _part(part: dict[str, Any], with_audio: bool) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from avatar.conversation.opening import House
 from avatar.conversation.reply import Plan, Speaker
 from avatar.conversation.session import PROMPT_MARGIN_TOKENS, Engines
-from avatar.core.errors import NotFound
+from avatar.core.errors import BadMessage, NotFound
 from avatar.core.history import MESSAGE_OVERHEAD_TOKENS, SHRINK_TO
 from avatar.core.turns import TurnPolicy
 from avatar.engines.base import Message, Sampling
@@ -32,7 +32,16 @@ from avatar.server.realtime.session import (
     Session,
     Voice,
 )
-from avatar.server.realtime.tools import ChosenFunction, ChosenMcp, FunctionTool, Tool, ToolChoice
+from avatar.server.realtime.tool_servers import Offer, ToolServers
+from avatar.server.realtime.tools import (
+    ChosenFunction,
+    ChosenMcp,
+    FunctionTool,
+    McpTool,
+    Tool,
+    ToolChoice,
+    offered_name,
+)
 
 BARGE_IN_MS = 160
 """Voice that ends a response: clients cannot hold what they play until more is known, so be a little surer."""
@@ -47,6 +56,8 @@ class Course:
     settings: ResponseSettings
     form: AudioFormat
     prompt_tokens: Callable[[], int]
+    offers: dict[str, Offer]
+    """Tools of MCP servers, by the names that the model knows them by; complete once it was asked."""
 
 
 def turn_policy(policy: TurnPolicy, detection: ServerVad | SemanticVad | None) -> TurnPolicy | None:
@@ -63,15 +74,15 @@ def check(session: Session, house: House, engines: Engines) -> None:
     """Raise `BadEvent` for what of a session cannot be had here."""
     if isinstance(session, RealtimeSession):
         _voice(session.audio.output.voice, house, engines, "session.audio.output.voice")
-        _tools(session.tools, "session.tools")
         _tool_choice(session.tool_choice, session.tools, "session.tool_choice")
 
 
 class Planner:
     """Makes courses for one session; `session` may be changed at any time, and what is made later follows it."""
 
-    def __init__(self, house: House, engines: Engines, conversation: Conversation) -> None:
+    def __init__(self, house: House, engines: Engines, conversation: Conversation, servers: ToolServers) -> None:
         self._house = house
+        self._servers = servers
         self._engines = engines
         self._conversation = conversation
         self._left_out: set[str | None] = set()
@@ -102,8 +113,12 @@ class Planner:
             sampling = replace(sampling, max_tokens=min(most, self._engines.llm.context_tokens // 2))
         own = None if wish.input is None else self._conversation.resolve(wish.input)
         asked: list[int] = [0]
+        offers: dict[str, Offer] = {}
+        on_offer = _functions(tools) if choice != "none" else []
 
         def ask(user_text: str) -> list[Message]:
+            if wish.conversation != "none" and choice != "none":
+                self._offer(tools, choice, offers, on_offer)
             said = user_text if is_turn else ""
             messages = self._prompt(session, instructions, own, said, sampling)
             asked[0] = sum(self._cost(message) for message in messages)
@@ -113,12 +128,25 @@ class Planner:
             ask,
             speaker,
             sampling,
-            () if choice == "none" else _tools(tools, "response.tools"),
+            on_offer,
             is_unasked=not is_turn,
         )
         audio = {"format": form.wire(), "voice": voice if isinstance(voice, str) else voice.id}
         settings = ResponseSettings(modality, audio, most, wish.metadata)
-        return Course(plan, settings, form, lambda: asked[0])
+        return Course(plan, settings, form, lambda: asked[0], offers)
+
+    def _offer(
+        self, tools: Sequence[Tool], choice: ToolChoice, offers: dict[str, Offer], on_offer: list[EngineTool]
+    ) -> None:
+        """Add what MCP servers offer now, as late as it can be: they may have been asked only just before."""
+        if isinstance(choice, ChosenMcp):
+            tools = [tool for tool in tools if isinstance(tool, McpTool) and tool.server_label == choice.server_label]
+            on_offer.clear()
+        for offer in self._servers.offers(tools, {tool.name for tool in on_offer}):
+            offers[offer.name] = offer
+        on_offer += [offer.described for offer in offers.values()]
+        if isinstance(choice, ChosenMcp) and choice.name not in (None, *(offer.tool.name for offer in offers.values())):
+            raise BadMessage(f"The MCP server {choice.server_label} has no tool of that name on offer.")
 
     def _prompt(
         self,
@@ -174,20 +202,19 @@ def _voice(voice: Voice, house: House, engines: Engines, param: str) -> str | No
         raise BadEvent("invalid_value", str(error), param) from None
 
 
-def _tools(tools: Sequence[Tool], param: str) -> tuple[EngineTool, ...]:
-    for place, tool in enumerate(tools):
-        if not isinstance(tool, FunctionTool):
-            raise BadEvent("unsupported_value", "MCP servers are not served in sessions yet.", f"{param}[{place}]")
-    return tuple(
+def _functions(tools: Sequence[Tool]) -> list[EngineTool]:
+    return [
         EngineTool(tool.name, tool.description or "", dict(tool.parameters or {"type": "object", "properties": {}}))
         for tool in tools
         if isinstance(tool, FunctionTool)
-    )
+    ]
 
 
 def _tool_choice(choice: ToolChoice, tools: Sequence[Tool], param: str) -> str:
     if isinstance(choice, ChosenMcp):
-        raise BadEvent("unsupported_value", "MCP servers are not served in sessions yet.", param)
+        if not any(isinstance(tool, McpTool) and tool.server_label == choice.server_label for tool in tools):
+            raise BadEvent("invalid_value", "There is no MCP server of that label.", param)
+        return "required" if choice.name is None else offered_name(choice.server_label, choice.name)
     if isinstance(choice, ChosenFunction):
         if not any(isinstance(tool, FunctionTool) and tool.name == choice.name for tool in tools):
             raise BadEvent("invalid_value", "There is no tool of that name.", param)

@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from avatar.server.realtime.conversation import Conversation
-from avatar.server.realtime.items import AssistantMessage, FunctionCall, Item, OutputAudio, OutputText, wire
+from avatar.server.realtime.items import (
+    AssistantMessage,
+    FunctionCall,
+    Item,
+    McpApprovalRequest,
+    McpCall,
+    OutputAudio,
+    OutputText,
+    wire,
+)
 from avatar.server.realtime.server_events import Event, ServerEvents
 
 ResponseStatus = Literal["completed", "cancelled", "failed", "incomplete"]
@@ -142,6 +151,38 @@ class Response:
         events.append(self._event(f"{kind}.done", **where, name=name, arguments=whole))
         done = item.model_copy(update={"status": "completed", "arguments": whole})
         return events + self._item_done(done, len(self.output) - 1)
+
+    def mcp_call(
+        self, server_label: str, name: str, arguments: Sequence[str], *, runs: bool
+    ) -> tuple[McpCall, list[Event]]:
+        """A call to an MCP server, its arguments in pieces; `runs`: now, and not only when the client agrees.
+
+        Its item is done only when there is a result: `conversation.item.done` is told then.
+        """
+        events = self.end_message()
+        item = McpCall(id=self.events.mint("mcp"), server_label=server_label, name=name, arguments="")
+        events += self._item_added(item)
+        index = len(self.output) - 1
+        where = {"item_id": item.id, "output_index": index}
+        kind = "mcp_call_arguments"
+        events += [self._event(f"{kind}.delta", **where, delta=piece) for piece in arguments if piece]
+        whole = "".join(arguments)
+        events.append(self._event(f"{kind}.done", **where, arguments=whole))
+        if runs:
+            events.append(self.events.make("response.mcp_call.in_progress", **where))
+        self.output[index] = item = item.model_copy(update={"arguments": whole})
+        if self.conversation is not None:
+            self.conversation.replace(item)
+        events.append(self._event("output_item.done", output_index=index, item=wire(item)))
+        return item, events
+
+    def ask_approval(self, call: McpCall) -> tuple[str, list[Event]]:
+        """The client is asked whether this call may be made; the id of the request."""
+        request_id = self.events.mint("mcpr")
+        item = McpApprovalRequest(
+            id=request_id, server_label=call.server_label, name=call.name, arguments=call.arguments
+        )
+        return request_id, self._item_added(item) + self._item_done(item, len(self.output) - 1)
 
     # --- the end --------------------------------------------------------------------------------
 

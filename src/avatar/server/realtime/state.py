@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from avatar.conversation.opening import House
 from avatar.conversation.session import LiveSession
 from avatar.server.realtime.conversation import Conversation
+from avatar.server.realtime.items import Item
 from avatar.server.realtime.server_events import Event, ServerEvents
 from avatar.server.realtime.session import RealtimeSession, SemanticVad, ServerVad, Session
 
@@ -25,6 +26,11 @@ class TalkState:
         """Send events, in order."""
         for event in events:
             self.send(event)
+
+    def tell_done(self, item: Item) -> None:
+        """An item that was growing is complete; nothing, if it was deleted meanwhile."""
+        if item.id is not None and item.id in self.conversation:
+            self.tell(self.events.item_done(item, self.conversation.previous_id(item.id)))
 
     def mint(self, kind: str) -> str:
         """An id."""

@@ -4,6 +4,7 @@ Each event is dealt with in one step, and what it comes to is told in that step:
 changes. What is heard is `hearing`'s affair, responses are `answers`'. Knows the live session and no transport.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -42,11 +43,13 @@ from avatar.server.realtime.client_events import (
 from avatar.server.realtime.conversation import Conversation
 from avatar.server.realtime.errors import BadEvent
 from avatar.server.realtime.hearing import Hearing, sound_of
-from avatar.server.realtime.items import UserMessage
-from avatar.server.realtime.planning import NO_WISH, Planner, check
+from avatar.server.realtime.items import McpApprovalResponse, UserMessage
+from avatar.server.realtime.planning import NO_WISH, check
 from avatar.server.realtime.server_events import Event, ServerEvents
 from avatar.server.realtime.session import RealtimeSession, Session
 from avatar.server.realtime.state import TalkState
+from avatar.server.realtime.tool_calls import ToolCalls
+from avatar.server.realtime.tool_servers import ToolServers
 
 SESSION_S = 3600
 """What clients are told of a session's length; nobody ends it then."""
@@ -69,8 +72,9 @@ class Talk:
         self._conversation = Conversation(mint("conv"), mint)
         self._state = TalkState(settings, session, house, self.events, self._conversation, tell)
         self._hearing = Hearing(self._state, lambda: self._answers.create_unbidden())
-        planner = Planner(house, session.engines, self._conversation)
-        self._answers = Answers(self._state, planner, self._hearing, media)
+        self._servers = ToolServers(self._state)
+        self._tool_calls = ToolCalls(self._state)
+        self._answers = Answers(self._state, self._hearing, self._servers, self._tool_calls, media)
 
     def begin(self) -> None:
         """The first events."""
@@ -80,10 +84,11 @@ class Talk:
         if isinstance(self._state.settings, RealtimeSession):
             about = {"id": self._conversation.id, "object": "realtime.conversation"}
             self._state.tell(self.events.make("conversation.created", conversation=about))
+            self._servers.ask(self._state.settings.tools)
 
     async def aclose(self) -> None:
         """Leave no task behind."""
-        await self._hearing.aclose()
+        await asyncio.gather(self._hearing.aclose(), self._tool_calls.aclose(), self._servers.aclose())
 
     # --- what the client does -------------------------------------------------------------------
 
@@ -143,6 +148,8 @@ class Talk:
         if type(new) is not type(old) and self._conversation.items:
             raise BadEvent("invalid_value", "The type of a session cannot be changed once it was used.", "session.type")
         check(new, state.house, state.live.engines)
+        if isinstance(new, RealtimeSession):
+            self._servers.check(new.tools, "session.tools")
         state.settings = new
         state.live.forget_prepared()
         heard, before = new.audio.input, old.audio.input
@@ -152,6 +159,8 @@ class Talk:
         language = heard.transcription.language if heard.transcription else None
         state.live.update(voice=None, language=language, instructions=None)
         self._tell_session("updated")
+        if isinstance(new, RealtimeSession):
+            self._servers.ask(new.tools)
 
     def _behave(self) -> None:
         """Conduct turns as the settings have it."""
@@ -183,10 +192,14 @@ class Talk:
     def _create_item(self, event: ItemCreate) -> None:
         if isinstance(event.item, UserMessage):
             sound_of(event.item)
+        elif isinstance(event.item, McpApprovalResponse):
+            self._tool_calls.check(event.item)
         item, before = self._conversation.create(event.item, event.previous_item_id)
         self._state.tell(self.events.item_added(item, before), self.events.item_done(item, before))
         if isinstance(item, UserMessage):
             self._hearing.written(item)
+        elif isinstance(item, McpApprovalResponse):
+            self._tool_calls.answered(item)
 
     # --- what the session tells -----------------------------------------------------------------
 

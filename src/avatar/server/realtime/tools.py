@@ -1,5 +1,6 @@
 """Tools on offer in a session or a response: functions of the client's, and MCP servers."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -50,6 +51,11 @@ class McpTool(Strict):
     allowed_callers: list[Literal["direct", "programmatic"]] | None = None
     defer_loading: bool | None = None
     tunnel_id: str | None = None
+
+
+def offered_name(server_label: str, name: str) -> str:
+    """What models know a server's tool by: they take letters, digits, `_` and `-`, up to 64."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", f"{server_label}-{name}")[:64]
 
 
 def is_allowed(server: McpTool, name: str, read_only: bool) -> bool:

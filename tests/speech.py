@@ -44,7 +44,7 @@ def wheel(package: str, cache: Path = _CACHE) -> Path:
 
 
 async def spoken(text: str, *, language: str | None = None, voice: str | None = None) -> Pcm:
-    """`text` as espeak-ng says it (`voice`: one of its own, "en-us+f3"), float32, mono, 16 kHz, with nothing before or after."""
+    """`text` as espeak-ng says it (`voice`: one of its own, "en-us+f3"), float32, mono, 16 kHz, nothing around it."""
     engine = Espeak()
 
     async def piece() -> AsyncIterator[str]:

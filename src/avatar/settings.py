@@ -100,7 +100,9 @@ class TurnTakingSettings(Section):
     min_speech_ms: int = Field(96, ge=32, description="Sound shorter than this is not speech.")
     eager_ms: int = Field(96, ge=32, description="Silence after which a reply is prepared, unheard.")
     eager_tries: int = Field(3, ge=0, description="Replies prepared and dropped in one turn, at most; 0 prepares none.")
-    silence_ms: int = Field(224, ge=64, description="Silence after which end-of-turn detection is asked.")
+    silence_ms: int = Field(
+        224, ge=64, description="Shortest silence that ends a turn; end-of-turn detection is asked 64 ms before."
+    )
     ceiling_ms: int = Field(
         1200,
         ge=200,

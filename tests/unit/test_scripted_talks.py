@@ -55,7 +55,7 @@ TALKS = [
     Talk("a click before it", "~ 0.6 what time is it. 8", (("what time is it.", "completed"),)),
     Talk(
         "taken too early, and gone on before a word was heard: still one turn",
-        "tell me about Rome! 0.3 and Milan. 8",
+        "tell me about Rome! 0.26 and Milan. 8",
         (("tell me about Rome! and Milan.", "completed"),),
         holds=1,
     ),

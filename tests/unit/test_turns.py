@@ -31,7 +31,7 @@ from avatar.core.turn_events import (
     ReplyHeard,
     ResumeReply,
 )
-from avatar.core.turns import WAIT_BY_SOUND, WAIT_BY_WORDS, Phase, TurnPolicy, TurnTaking
+from avatar.core.turns import ASK_AHEAD_MS, WAIT_BY_SOUND, WAIT_BY_WORDS, Phase, TurnPolicy, TurnTaking
 
 FRAME_MS = 32.0
 POLICY = TurnPolicy()
@@ -87,7 +87,7 @@ def test_a_finished_sentence_is_prepared_at_the_pause_and_committed_by_the_verdi
 
 def test_an_unfinished_sentence_waits_for_the_ceiling() -> None:
     mic = Microphone(verdict=0.1).speak(960).rest(2000)
-    assert mic.kinds == [BeginTurn, PrepareReply, AskEnd, CommitTurn]
+    assert mic.kinds == [BeginTurn, PrepareReply, AskEnd, AskEnd, CommitTurn]
     commit = mic.actions[-1]
     assert isinstance(commit, CommitTurn)
     assert commit.at_ms - commit.speech_end_ms == pytest.approx(POLICY.ceiling_ms, abs=FRAME_MS)
@@ -100,7 +100,28 @@ def test_a_detector_that_cannot_say_is_no_verdict() -> None:
 
 def test_going_on_drops_what_was_prepared() -> None:
     mic = Microphone(verdict=0.1).speak(640).rest(320).speak(640).rest(2000)
-    assert mic.kinds == [BeginTurn, PrepareReply, AskEnd, DropReply, PrepareReply, AskEnd, CommitTurn]
+    paused = [PrepareReply, AskEnd, AskEnd]
+    assert mic.kinds == [BeginTurn, *paused, DropReply, *paused, CommitTurn]
+
+
+def test_the_end_is_asked_about_ahead_of_time_and_decided_in_time() -> None:
+    mic = Microphone().speak(960).rest(POLICY.silence_ms - ASK_AHEAD_MS)
+    assert mic.kinds == [BeginTurn, PrepareReply, AskEnd]
+    assert CommitTurn not in mic.rest(32).kinds
+    assert mic.rest(32).kinds[-1] is CommitTurn
+
+
+def test_who_seemed_to_be_done_and_speaks_on_in_time_is_not_cut_off() -> None:
+    mic = Microphone().speak(960).rest(POLICY.silence_ms - 32).speak(320)
+    assert mic.kinds == [BeginTurn, PrepareReply, AskEnd, DropReply]
+
+
+def test_who_seemed_not_to_be_done_is_asked_about_once_more() -> None:
+    mic = Microphone(verdict=0.1).speak(960).rest(POLICY.silence_ms - ASK_AHEAD_MS)
+    mic.verdict = EndVerdict(0.9)
+    commit = mic.rest(640).actions[-1]
+    assert isinstance(commit, CommitTurn)
+    assert commit.at_ms - commit.speech_end_ms == POLICY.silence_ms
 
 
 def test_preparing_is_tried_only_so_often_in_a_turn() -> None:
@@ -195,7 +216,7 @@ def test_words_that_want_the_floor_stop_it_sooner() -> None:
 
 
 def test_a_short_word_that_wants_the_floor_is_prepared_for_as_soon_as_it_is_understood() -> None:
-    mic = over_a_reply(over=OverlapSound.SPEECH).speak(256).rest(192)
+    mic = over_a_reply(over=OverlapSound.SPEECH).speak(256).rest(160)
     assert mic.actions[-3:] == [OVER, InterruptReply(), PrepareReply()]
 
 
@@ -209,7 +230,7 @@ def test_what_does_not_want_the_floor_lets_the_reply_go_on(sound: OverlapSound) 
 
 
 def test_when_nobody_can_tell_the_user_has_the_floor() -> None:
-    mic = over_a_reply().speak(256).rest(192)
+    mic = over_a_reply().speak(256).rest(160)
     assert mic.actions[-3:] == [OVER, InterruptReply(), PrepareReply()]
 
 

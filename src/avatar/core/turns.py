@@ -96,6 +96,9 @@ class TurnPolicy:
 HYSTERESIS = 0.15
 # A gap this short inside the first syllables does not start the count anew: plosives hold one or two frames of silence.
 ONSET_GAP_MS = 64
+# The end is asked about so long before `silence_ms`: by then the answer is there (Smart Turn takes 35 ms, the words are
+# known already), and a stop consonant that it took for an end is over. An end it did not see is asked about once more.
+ASK_AHEAD_MS = 64
 # After a pause, voice must last this long to count as going on: one frame of 32 ms may be a click or a breath.
 RESUME_MS = 64
 # Voice over a reply lowers it after two frames: one may be a click.
@@ -145,7 +148,7 @@ class TurnTaking:
         self._tries = 0
         self._prepared = False
         self._asked = False
-        self._wait = 1.0
+        self._ask_at_ms = self._enough_ms = math.inf
         self._lowered = False
 
     @property
@@ -291,8 +294,8 @@ class TurnTaking:
             return []
         self.phase = Phase.PAUSED
         self._voiced_ms = 0.0
-        self._asked = False
-        self._wait = 1.0
+        self._ask_at_ms = self.policy.silence_ms - ASK_AHEAD_MS
+        self._enough_ms = self._habit.ceiling_ms
         if self._tries >= self.policy.eager_tries:
             return []
         self._tries += 1
@@ -302,30 +305,30 @@ class TurnTaking:
     def _paused(self, frame: Frame) -> list[Action]:
         if frame.probability >= self.policy.speech_threshold:
             self._voiced_ms += frame.end_ms - frame.start_ms
-            if self._voiced_ms >= RESUME_MS:
-                return self._resume(frame)
-        else:
-            self._voiced_ms = 0.0
+            return self._resume(frame) if self._voiced_ms >= RESUME_MS else []
+        self._voiced_ms = 0.0
         silence_ms = frame.end_ms - self._last_voice_ms
-        if silence_ms >= self._wait * self._habit.ceiling_ms:
+        if silence_ms >= self._enough_ms:
             return self._commit(frame.end_ms)
-        if silence_ms >= self.policy.silence_ms and not self._asked:
-            self._asked = True
+        if silence_ms >= self._ask_at_ms:
+            self._ask_at_ms = self.policy.silence_ms if self._ask_at_ms < self.policy.silence_ms else math.inf
             return [AskEnd()]
         return []
 
     def _end_verdict(self, probability: float | None, words: Completeness) -> list[Action]:
-        """Two witnesses: if both say that the turn is over it is; if one does, it gets part of the ceiling."""
+        """Two witnesses: if both say that the turn is over it is soon; if one does, it gets part of the ceiling."""
         if self.phase is not Phase.PAUSED:
             return []
         over = probability is not None and probability >= self.policy.end_threshold
+        part = 1.0
         if over and words in (Completeness.FINISHED, Completeness.UNKNOWN):
-            return self._commit(self._now_ms)
-        if words is Completeness.FINISHED:
-            self._wait = WAIT_BY_WORDS
+            part = 0.0
+        elif words is Completeness.FINISHED:
+            part = WAIT_BY_WORDS
         elif over and words is Completeness.UNCLEAR:
-            self._wait = WAIT_BY_SOUND
-        return []
+            part = WAIT_BY_SOUND
+        self._enough_ms = max(self.policy.silence_ms, part * self._habit.ceiling_ms)
+        return self._commit(self._now_ms) if self._now_ms - self._last_voice_ms >= self._enough_ms else []
 
     def _resume(self, frame: Frame) -> list[Action]:
         self.phase = Phase.SPEAKING

@@ -3,7 +3,8 @@
     python scripts/qwen3_golden.py SET_DIR --out FILE.npz [--compare]
 
 SET_DIR is laid out like `tests/data/qwen3`. With `--compare` its `golden.npz` is held against what was made, and the
-decoder is streamed in random pieces as well; any difference beyond its bound is printed and the exit status is 1.
+decoder is streamed in random pieces as well; any difference beyond its bound is printed and the exit status is 1. A
+folder that is no set is refused with status 2.
 """
 
 import argparse
@@ -13,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from avatar.engines.tts.qwen3.config import CheckpointError
 from avatar.engines.tts.qwen3.golden_cases import (
     Arrays,
     GoldenModel,
+    GoldenSetError,
     differences,
     golden_outputs,
     largest_difference,
@@ -33,9 +36,12 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="where the outputs go, by the names of golden.npz")
     parser.add_argument("--compare", action="store_true", help="with SET_DIR/golden.npz")
     options = parser.parse_args()
+    torch.set_num_threads(1)  # tiny models are faster on one
     try:
+        if options.compare and not read_golden(options.set_dir):
+            raise GoldenSetError(f"There is nothing to compare with: {options.set_dir} has no golden.npz.")
         made: dict[str, Any] = golden_outputs(options.set_dir)
-    except CheckpointError as error:
+    except (CheckpointError, GoldenSetError) as error:
         print(error)
         return 2
     np.savez_compressed(options.out, **made)

@@ -1,7 +1,9 @@
 """The engine against the official package: greedy codes identical in every case, audio within its bound."""
 
 import json
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 import torch
 
 from avatar.engines.tts.qwen3.checkpoint import CODEC_DIR, Checkpoint, assemble
-from avatar.engines.tts.qwen3.golden_cases import GoldenModel, differences
+from avatar.engines.tts.qwen3.golden_cases import GoldenModel, GoldenSetError, differences, read_golden
 from avatar.engines.tts.qwen3.goldens import made_weights
 from tests.unit.qwen3.conftest import GOLDEN_DIR, GoldenSet
 from tests.unit.qwen3.models import checkpoint
@@ -76,3 +78,78 @@ def test_differences_are_named() -> None:
         "a.codes is off by 1, bound 0",
         "long has shape (2,), not (3,)",
     ]
+
+
+Edit = Callable[[Path, dict[str, Any]], object]
+
+
+def without(*path: str) -> Edit:
+    def edit(folder: Path, content: dict[str, Any]) -> None:
+        for key in path[:-1]:
+            content = content[key]
+        del content[path[-1]]
+
+    return edit
+
+
+def case(name: str, **changes: object) -> Edit:
+    return lambda folder, content: content["cases"].setdefault(name, {}).update(changes)
+
+
+@pytest.mark.parametrize(
+    ("edit", "problem"),
+    [
+        (without("set", "salt"), r"golden.json: `set` lacks salt\."),
+        (without("set", "reference", "seed"), "`set` lacks reference.seed"),
+        (without("cases"), "golden.json is not laid out as a golden set"),
+        (without("cases", "base.icl.ns0.t1", "text"), "the case base.icl.ns0.t1 lacks text"),
+        (case("other.x", text="Hi."), "the case other.x is of no model that is here"),
+        (case("custom.custom.ns0.t1", speaker="Nobody"), "The case custom.custom.ns0.t1.0: This model has no speaker"),
+        (
+            case("custom.custom.ns0.t1", language="Klingon"),
+            "The case custom.custom.ns0.t1.0: This model has no languag",
+        ),
+        (lambda folder, _: (folder / "custom/tensors.json").unlink(), "custom/tensors.json cannot be read"),
+        (
+            lambda folder, _: (folder / "custom/tensors.json").write_text('{"a": ["x", "F32"]}'),
+            "custom/tensors.json: A shape must be a list of integers, not 'x'",
+        ),
+        (lambda folder, _: [path.unlink() for path in folder.glob("*/config.json")], "has no models"),
+        (lambda folder, _: (folder / "golden.npz").write_bytes(b"nonsense"), "golden.npz cannot be read"),
+    ],
+)
+def test_a_folder_that_is_no_set_is_refused(edit: Edit, problem: str, tmp_path: Path) -> None:
+    content = copied_set(tmp_path)
+    edit(tmp_path, content)
+    (tmp_path / "golden.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(GoldenSetError, match=problem):
+        look_at(tmp_path)
+
+
+def test_a_set_of_another_salt_and_other_texts_is_run(tmp_path: Path) -> None:
+    """One text for each of many rows, control tokens, several languages, whatever length."""
+    content = copied_set(tmp_path)
+    content["set"] |= {"salt": -5, "max_new_tokens": 4, "encode_lengths": [2, 1923]}
+    content["set"]["reference"] = {"seed": 7, "samples": 9001}
+    content["cases"] = {
+        "base.icl": {"text": "數字 123 <|im_end|>\n🙂", "language": "Auto", "mode": "icl", "non_streaming": True},
+        "custom.rows": {"text": ["One.", "x"], "speaker": ["ERIC", None], "language": "auto", "non_streaming": False},
+    }
+    content["cases"]["base.icl"]["ref_text"] = "a"
+    (tmp_path / "golden.json").write_text(json.dumps(content), encoding="utf-8")
+    made = {name: array for model in GoldenModel.load_all(tmp_path) for name, array in model.outputs()}
+    assert made["base.encode.1923"].shape == (2, 16)
+    assert made["base.icl.0.codes"].shape == made["custom.rows.1.codes"].shape == (3, 16)
+
+
+def copied_set(folder: Path) -> dict[str, Any]:
+    shutil.copytree(GOLDEN_DIR, folder, dirs_exist_ok=True)
+    content: dict[str, Any] = json.loads((folder / "golden.json").read_text(encoding="utf-8"))
+    return content
+
+
+def look_at(set_dir: Path) -> None:
+    read_golden(set_dir)
+    for model in GoldenModel.load_all(set_dir):
+        if model.kind == "custom":
+            model.speech()

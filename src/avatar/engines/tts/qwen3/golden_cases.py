@@ -36,6 +36,41 @@ BOUNDS = {"speaker": 1e-5, "wav_first_10_frames": 2e-6, "every_11th_sample_f64":
 """Largest difference by the last part of an output's name; all else must be equal."""
 
 
+class GoldenSetError(ValueError):
+    """A folder is no golden set; the message says what is wrong where."""
+
+
+def read_set(set_dir: Path) -> tuple[Mapping[str, Any], Mapping[str, Mapping[str, Any]], tuple[Path, ...]]:
+    """The parameters, the cases and the models' folders of a set. Raises `GoldenSetError`."""
+    file = set_dir / "golden.json"
+    content = _json(file)
+    folders = tuple(sorted(path.parent for path in set_dir.glob("*/config.json")))
+    if not folders:
+        raise GoldenSetError(f"{set_dir} has no models: no folder in it has a config.json.")
+    try:
+        parameters, cases = content["set"], content["cases"]
+        wanted = {"salt": int, "max_new_tokens": int, "encode_lengths": list, "reference": dict}
+        wrong = [name for name, kind in wanted.items() if not isinstance(parameters.get(name), kind)]
+        wrong += [f"reference.{n}" for n in ("seed", "samples") if not isinstance(parameters["reference"].get(n), int)]
+        if wrong:
+            raise GoldenSetError(f"{file}: `set` lacks {', '.join(wrong)}.")
+        for name, case in cases.items():
+            if name.split(".")[0] not in {folder.name for folder in folders}:
+                raise GoldenSetError(f"{file}: the case {name} is of no model that is here.")
+            if lacking := [key for key in ("text", "language", "non_streaming") if key not in case]:
+                raise GoldenSetError(f"{file}: the case {name} lacks {', '.join(lacking)}.")
+    except (KeyError, AttributeError, TypeError) as error:
+        raise GoldenSetError(f"{file} is not laid out as a golden set: {error!r}.") from error
+    return parameters, cases, folders
+
+
+def _json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise GoldenSetError(f"{file} cannot be read: {error}.") from error
+
+
 @dataclass(frozen=True)
 class GoldenModel:
     """One model of a set, with its weights made."""
@@ -49,9 +84,8 @@ class GoldenModel:
     @classmethod
     def load_all(cls, set_dir: Path) -> "Iterator[GoldenModel]":
         """The models of a set, in the order of their names."""
-        content = json.loads((set_dir / "golden.json").read_text(encoding="utf-8"))
-        parameters, cases = content["set"], content["cases"]
-        for folder in sorted(path.parent for path in set_dir.glob("*/config.json")):
+        parameters, cases, folders = read_set(set_dir)
+        for folder in folders:
             tensors = _made(folder / "tensors.json", parameters["salt"])
             codec_tensors = _made(folder / CODEC_DIR / "tensors.json", parameters["salt"])
             own = {name: case for name, case in cases.items() if name.split(".")[0] == folder.name}
@@ -81,8 +115,13 @@ class GoldenModel:
     def speech(self) -> tuple[list[str], list[Tensor], list[Tensor]]:
         """Names, codes[T, 16] and audio of all texts of all cases, spoken in one batch."""
         rows = {f"{name}.{n}": row for name, case in self.cases.items() for n, row in enumerate(_rows(case))}
-        voices = [self._voice(row) for row in rows.values()]
-        prompts = [self._prompt(row, voice) for row, voice in zip(rows.values(), voices, strict=True)]
+        voices, prompts = [], []
+        for name, row in rows.items():
+            try:
+                voices.append(self._voice(row))
+                prompts.append(self._prompt(row, voices[-1]))
+            except (ValueError, KeyError) as error:
+                raise GoldenSetError(f"The case {name}: {error}") from error
         sampling = Sampling(
             talker=GREEDY,
             predictor=GREEDY,
@@ -176,8 +215,11 @@ def read_golden(set_dir: Path) -> Arrays:
     file = set_dir / "golden.npz"
     if not file.exists():
         return {}
-    with np.load(file) as arrays:
-        return dict(arrays)
+    try:
+        with np.load(file) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError) as error:
+        raise GoldenSetError(f"{file} cannot be read: {error}") from error
 
 
 def differences(made: Arrays, golden: Arrays) -> Iterator[str]:
@@ -221,5 +263,7 @@ def _noise(seed: int, samples: int) -> Tensor:
 
 
 def _made(file: Path, salt: int) -> dict[str, Tensor]:
-    names = json.loads(file.read_text(encoding="utf-8"))
-    return {name: torch.from_numpy(array) for name, array in made_weights(names, salt).items()}
+    try:
+        return {name: torch.from_numpy(array) for name, array in made_weights(_json(file), salt).items()}
+    except (AttributeError, IndexError, ValueError) as error:
+        raise error if isinstance(error, GoldenSetError) else GoldenSetError(f"{file}: {error}") from error

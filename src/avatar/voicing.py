@@ -38,20 +38,10 @@ def enrolment(engine_for: Callable[[Stage], Engine], decoder: DecoderPool | None
             )
         return vad.open().probabilities(pcm)
 
-    async def transcribe(pcm: Pcm, language: str | None) -> tuple[str, str | None]:
+    async def hear(pcm: Pcm, language: str | None) -> tuple[str, str | None]:
         stt = engine_for("stt")
         assert isinstance(stt, SpeechToText)
-        languages = stt.capabilities.languages
-        if language and languages and language not in languages:
-            return "", language
-        stream = stt.open(language)
-        try:
-            stream.accept(pcm)
-            heard = await stream.finish()
-        finally:
-            await stream.aclose()
-        only = next(iter(languages)) if len(languages) == 1 else None
-        return heard.text.strip(), heard.language or language or only
+        return await transcribe(stt, pcm, language)
 
     def speaker_weights() -> Path:
         folder = presence.locate(models_dir, SPEAKER_WEIGHTS)
@@ -59,7 +49,22 @@ def enrolment(engine_for: Callable[[Stage], Engine], decoder: DecoderPool | None
             raise EngineFailed(f"The speaker encoder is not here: run `avatar models fetch {SPEAKER_WEIGHTS}`.")
         return folder
 
-    return Enrolment(Means(decode, speech, transcribe), speaker_weights)
+    return Enrolment(Means(decode, speech, hear), speaker_weights)
+
+
+async def transcribe(stt: SpeechToText, pcm: Pcm, language: str | None) -> tuple[str, str | None]:
+    """What is said, and in which language; nothing if it is one that the transcriber does not know."""
+    languages = stt.capabilities.languages
+    if language and languages and language not in languages:
+        return "", language
+    stream = stt.open(language)
+    try:
+        stream.accept(pcm)
+        heard = await stream.finish()
+    finally:
+        await stream.aclose()
+    only = next(iter(languages)) if len(languages) == 1 else None
+    return heard.text.strip(), heard.language or language or only
 
 
 def introduce(lineup: Lineup, library: VoiceLibrary) -> None:

@@ -17,7 +17,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from avatar import settings
-from avatar.core.errors import SetupError
+from avatar.core.errors import EngineFailed, SetupError
 from avatar.hub import catalog, presence
 from avatar.hub.catalog import Model, Profile
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from avatar.hub.fetch import Result
     from avatar.hub.source import OnProgress, Progress
+    from avatar.hub.verify import Report
 
 app = typer.Typer(help="Model weights: list, fetch, verify.", no_args_is_help=True)
 _console = Console(highlight=False, soft_wrap=True)
@@ -83,29 +84,73 @@ def fetch(
 
 
 @app.command()
-def verify(keys: Keys = None) -> None:
-    """Hash the files of models (all that are here, unless named) and compare; needs no network."""
+def verify(
+    keys: Keys = None,
+    listen: Annotated[bool, typer.Option(help="Let speech models speak, and the transcriber write it down.")] = True,
+) -> None:
+    """Hash the files of models (all that are here, unless named) and compare; needs no network.
+
+    A speech model whose files are sound then speaks, and fails if what it says is not understood. So does a speech
+    engine without weights, if it is named.
+    """
     from avatar.hub.verify import verify as verify_model
 
     with _setup_errors():
-        models_dir = settings.load().models_dir
-        chosen = keys or list(presence.present(models_dir))
-        reports = [asyncio.run(verify_model(models_dir, key)) for key in chosen]
-    if not reports:
-        _console.print(f"No model is in {models_dir}: run `avatar models fetch`.")
+        chosen = settings.load()
+        wanted = keys or list(presence.present(chosen.models_dir))
+        named = [key for key in wanted if key in catalog.MODELS or not _speakers(key)]
+        reports = [asyncio.run(verify_model(chosen.models_dir, key)) for key in named]
+    if not wanted:
+        _console.print(f"No model is in {chosen.models_dir}: run `avatar models fetch`.")
         raise typer.Exit(1)
     for report in reports:
-        unknown = [file.name for file in report.files if file.state == "unknown"]
-        if not report.ok:
-            bad = ", ".join(f"{file.name}: {file.state}" for file in report.unsound)
-            _console.print(f"[red]{report.key}[/]: {bad}. Run `avatar models fetch {report.key}`.")
-        elif unknown:
-            names = ", ".join(unknown)
-            _console.print(f"[yellow]{report.key}[/]: copied by hand, nothing to compare {names} with.")
-        else:
-            _console.print(f"[green]{report.key}[/]: ok")
-    if not all(report.ok for report in reports):
+        _tell_report(report)
+    sound = [key for key in wanted if key not in named or any(one.key == key and one.ok for one in reports)]
+    understood = [_is_understood(chosen, key) for key in sound if listen]
+    if not all(report.ok for report in reports) or not all(understood):
         raise typer.Exit(1)
+
+
+def _tell_report(report: "Report") -> None:
+    unknown = [file.name for file in report.files if file.state == "unknown"]
+    if not report.ok:
+        bad = ", ".join(f"{file.name}: {file.state}" for file in report.unsound)
+        _console.print(f"[red]{report.key}[/]: {bad}. Run `avatar models fetch {report.key}`.")
+    elif unknown:
+        names = ", ".join(unknown)
+        _console.print(f"[yellow]{report.key}[/]: copied by hand, nothing to compare {names} with.")
+    else:
+        _console.print(f"[green]{report.key}[/]: ok")
+
+
+def _speakers(key: str) -> list[str]:
+    from avatar.scoring import speakers
+
+    return speakers(key)
+
+
+def _is_understood(chosen: settings.Settings, key: str) -> bool:
+    """False only if it fails to speak or cannot be understood; that nobody can listen says nothing of it."""
+    if key in catalog.MODELS and catalog.MODELS[key].role != "tts":
+        return True
+    from avatar.scoring import WORD_ERRORS, round_trip
+
+    for engine in _speakers(key):
+        try:
+            found = asyncio.run(round_trip(chosen, engine, key if key in catalog.MODELS else None))
+        except SetupError as error:
+            _console.print(f"[yellow]{key}[/]: not heard. {error}")
+        except EngineFailed as error:
+            _console.print(f"[red]{key}[/]: {engine} does not speak. {error}")
+            return False
+        else:
+            colour, verdict = ("green", "understood") if found.is_understood else ("red", "not understood")
+            errors = f"{found.word_error_rate:.0%} of the words are wrong to {found.transcriber}"
+            _console.print(f"[{colour}]{key}[/]: {verdict}: {errors}, and {WORD_ERRORS:.0%} may be.")
+            for line in found.lines if not found.is_understood else ():
+                _console.print(f"  said {line.said!r}, heard {line.heard!r}", markup=False)
+            return found.is_understood
+    return True
 
 
 @app.command()

@@ -1,150 +1,140 @@
 """Parity and speed of the Qwen3-TTS engine on this machine, in one command; made for a GPU, and in small for a CPU.
 
-    python benchmarks/qwen3_gpu.py [--model DIR | --size 0.6b|1.7b] [--small] [--out DIR]
+    python benchmarks/qwen3_gpu.py [--model DIR | --size 0.6b|1.7b] [--small] [--only PART,...] [--out DIR]
 
 Needs torch, safetensors, tokenizers and numpy, and this checkout; AVATAR need not be installed. Without a model it
-makes one of full size with random weights (2.5 GB on disk for 0.6b). Writes `qwen3.json` and `qwen3.md`. The exit
-status is 1 if parity fails. Takes a quarter of an hour on a GPU; `--small` (the default without one) two minutes.
+makes one of full size with random weights (2.5 GB on disk for 0.6b). Each part runs in a process of its own, so that a
+part that fails, or that kills the device's context, says so and leaves the others alone. `qwen3.json` and `qwen3.md`
+are written after each part. The exit status is 1 if a part failed or parity does not hold. Takes twenty minutes on a
+GPU; `--small` (the default without one) two.
 """
 
 import argparse
-import asyncio
-import dataclasses
 import json
+import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
-from avatar.engines.tts.qwen3 import bench, golden_cases, parity  # noqa: E402
-from avatar.engines.tts.qwen3.backends import choose_attention  # noqa: E402
-from avatar.engines.tts.qwen3.engine import Engine, Options  # noqa: E402
-from avatar.engines.tts.qwen3.graphs import Runner  # noqa: E402
+import torch  # noqa: E402
+
+from avatar.engines.tts.qwen3 import bench, suite  # noqa: E402
 from avatar.engines.tts.qwen3.made import make_model  # noqa: E402
-from avatar.engines.tts.qwen3.scheduler import BUCKETS  # noqa: E402
-from avatar.engines.tts.qwen3.ticks import Limits  # noqa: E402
 
 GOLDENS = ROOT / "tests/data/qwen3"
-GPU_WAV_BOUND = 1e-4
-"""Of float32 on another kind of processor than the goldens were made on; on the CPU it is the goldens' own 2e-6."""
-SMALL_LIMITS = Limits(slots=8, max_positions=512, contexts=())
-
-Check = tuple[str, bool, str]
-"""(what was held against what, whether it holds, what was found)"""
+PART_TIMEOUT_S = 1800.0
 
 
 def main() -> int:
+    options = _options()
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.part:
+        return _run_part(options)
+    found: dict[str, Any] = {"machine": bench.machine(), "parts": {}}
+    with tempfile.TemporaryDirectory(dir=options.out) as scratch:
+        wanted = options.only or list(suite.PARTS)
+        if options.model is None and not options.small and not set(wanted) <= suite.WITHOUT_MODEL:
+            print(f"Making random weights of full size ({options.size})", flush=True)
+            options.model = make_model(Path(scratch), options.size)
+        for part in wanted:
+            print(f"\n--- {part}", flush=True)
+            found["parts"][part] = _in_a_process(part, options, Path(scratch) / "part.json")
+            (options.out / "qwen3.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+            (options.out / "qwen3.md").write_text(suite.as_markdown(found), encoding="utf-8")
+    print(f"\n{suite.as_markdown(found)}")
+    return int(any(suite.has_failed(part) for part in found["parts"].values()))
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="a folder as the official models come")
     parser.add_argument("--size", choices=("0.6b", "1.7b"), default="0.6b", help="of the random model")
+    parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
     parser.add_argument("--small", action="store_true", help="the tiny golden model and a few seconds")
-    parser.add_argument("--only", choices=("parity", "speed"))
-    parser.add_argument("--slots", type=int, default=64)
+    parser.add_argument("--only", type=_parts, help=f"some of {','.join(suite.PARTS)}")
+    parser.add_argument("--streams", type=_numbers, help="levels of the speed part; default: up to 128")
     parser.add_argument("--audio-s", type=float, default=bench.Plan.audio_s, help="of each stream in real time")
+    parser.add_argument("--kernels", choices=("auto", "torch", "compiled", "triton"), default="auto")
+    parser.add_argument("--attention", choices=("auto", "sdpa", "flash", "triton"), default="auto")
+    parser.add_argument("--fp8", action="store_true", help="the speed part with layers in 8 bits")
     parser.add_argument("--out", type=Path, default=Path("qwen3-results"))
+    parser.add_argument("--part", choices=tuple(suite.PARTS), help=argparse.SUPPRESS)
+    parser.add_argument("--part-out", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found: dict[str, Any] = {"machine": bench.machine()}
-    page = "# Qwen3-TTS\n\n"
-    failed = 0
-    if options.only != "speed":
-        checks = []
-        for check in check_parity(device):
-            checks.append(check)
-            print(f"{'ok  ' if check[1] else 'FAIL'} {check[0]}: {check[2]}", flush=True)
-        failed = sum(not holds for _, holds, _ in checks)
-        found["parity"] = checks
-        page += "| parity | holds | found |\n|---|---|---|\n" + "".join(
-            f"| {what} | {'yes' if holds else '**no**'} | {seen} |\n" for what, holds, seen in checks
-        )
-    if options.only != "parity":
-        findings = measure(options, device)
-        found["speed"] = findings.as_json()
-        page += f"\n{bench.as_markdown(findings)}"
-    (options.out / "qwen3.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
-    (options.out / "qwen3.md").write_text(page, encoding="utf-8")
-    print(page)
-    return int(failed > 0)
+    if options.device == "auto":
+        options.device = "cuda" if torch.cuda.is_available() else "cpu"
+    options.small |= options.device == "cpu" and options.model is None
+    return options
 
 
-# --- parity ----------------------------------------------------------------------------------------------------------
+def _parts(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := sorted(set(names) - suite.PARTS.keys()):
+        raise argparse.ArgumentTypeError(f"no part {', '.join(unknown)}; there are {', '.join(suite.PARTS)}")
+    return names
 
 
-def check_parity(device: torch.device) -> Iterator[Check]:
-    """Everything that must be equal, on the CPU and on this device."""
-    golden = golden_cases.read_golden(GOLDENS)
-    off = list(golden_cases.differences(golden_cases.golden_outputs(GOLDENS), golden))
-    yield "the model's parts on the CPU, float32, against the official package", not off, "; ".join(off) or "equal"
-    bound = GPU_WAV_BOUND if device.type == "cuda" else golden_cases.BOUNDS["wav_first_10_frames"]
-    for dtype in (torch.float32, torch.bfloat16) if device.type == "cuda" else (torch.float32,):
-        for kind, checkpoint in parity.golden_checkpoints(GOLDENS, device, dtype).items():
-            name = f"{kind}, {str(dtype).removeprefix('torch.')} on {device.type}"
-            with parity.exactly(device):
-                eager = parity.speak_cases(GOLDENS, kind, checkpoint, Runner(device, graphs=False))
-                graphed = parity.speak_cases(GOLDENS, kind, checkpoint, Runner(device))
-            if dtype == torch.float32:
-                rows = list(parity.differences(eager, golden))
-                wrong, far = sum(row[1] for row in rows), max(row[2] for row in rows)
-                what = f"{name}: the tick loop against the official package"
-                yield what, not wrong and far <= bound, f"{wrong} codes differ, audio within {far:.2g}"
-            if device.type == "cuda":
-                yield compare(f"{name}: CUDA graphs against eager", graphed, eager)
-            if device.type == "cuda" and dtype == torch.float32:
-                with parity.exactly(device, tf32=True):
-                    rounded = parity.speak_cases(GOLDENS, kind, checkpoint, Runner(device))
-                yield (
-                    f"{name}: TF32 convolutions (for information)",
-                    True,
-                    f"{snr_db(rounded, eager):.0f} dB from float32",
-                )
-    yield "attention (for information)", True, choose_attention("auto", device, torch.bfloat16)[1]
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
 
 
-def compare(what: str, ours: parity.Spoken, theirs: parity.Spoken) -> Check:
-    codes = sum(
-        int((ours[name][0].shape != theirs[name][0].shape) or (ours[name][0] != theirs[name][0]).sum())
-        for name in theirs
+def _in_a_process(part: str, options: argparse.Namespace, file: Path) -> dict[str, Any]:
+    file.unlink(missing_ok=True)
+    command = [sys.executable, __file__, "--part", part, "--part-out", file, "--device", options.device]
+    command += ["--size", options.size, "--audio-s", str(options.audio_s), "--out", options.out]
+    command += ["--kernels", options.kernels, "--attention", options.attention]
+    command += ["--small"] * options.small + ["--fp8"] * options.fp8
+    command += ["--model", options.model] if options.model else []
+    command += ["--streams", ",".join(map(str, options.streams))] if options.streams else []
+    try:
+        status = subprocess.run(command, timeout=PART_TIMEOUT_S, check=False).returncode
+    except subprocess.TimeoutExpired:
+        return {"failed": f"it took more than {PART_TIMEOUT_S:.0f} s"}
+    if not file.exists():
+        return {"failed": f"its process ended with status {status}"}
+    written: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return written
+
+
+def _run_part(options: argparse.Namespace) -> int:
+    """In the part's own process. What was found is written row by row: a crash loses only what comes after it."""
+    rows: list[dict[str, Any]] = []
+    written: dict[str, Any] = {"failed": "its process did not come to an end", "rows": rows}
+
+    def write() -> None:
+        options.part_out.write_text(json.dumps(written), encoding="utf-8")
+
+    setting = suite.Setting(
+        goldens=GOLDENS,
+        device=torch.device(options.device),
+        model=None if options.small else options.model,
+        streams=options.streams,
+        audio_s=options.audio_s,
+        kernels=options.kernels,
+        attention=options.attention,
+        fp8=options.fp8,
+        say=partial(print, flush=True),
     )
-    sizes = {name: min(len(ours[name][1]), len(theirs[name][1])) for name in theirs}
-    far = max(golden_cases.largest_difference(ours[n][1][:size], theirs[n][1][:size]) for n, size in sizes.items())
-    return what, codes == 0 and far <= GPU_WAV_BOUND, f"{codes} codes differ, audio within {far:.2g}"
-
-
-def snr_db(ours: parity.Spoken, theirs: parity.Spoken) -> float:
-    """Of the audio, over all cases whose codes are the same."""
-    same = [name for name in theirs if np.array_equal(ours[name][0], theirs[name][0])]
-    signal = sum(float((theirs[name][1].astype(np.float64) ** 2).sum()) for name in same)
-    noise = sum(float(((ours[name][1].astype(np.float64) - theirs[name][1]) ** 2).sum()) for name in same)
-    return 10 * float(np.log10(signal / max(noise, 1e-30)))
-
-
-# --- speed -----------------------------------------------------------------------------------------------------------
-
-
-def measure(options: argparse.Namespace, device: torch.device) -> bench.Findings:
-    small = options.small or (device.type == "cpu" and options.model is None)
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    with tempfile.TemporaryDirectory(dir=options.out) as scratch:
-        if small:
-            checkpoint = parity.golden_checkpoints(GOLDENS, device, dtype)["custom"]
-            engine, load_s, plan = Engine(checkpoint, Options(SMALL_LIMITS)), 0.0, bench.SMALL
-        else:
-            folder = options.model or make_model(Path(scratch), options.size)
-            buckets = BUCKETS if options.slots <= BUCKETS[-1] else (*BUCKETS, 96, 128)
-            limits = Limits(slots=options.slots, buckets=buckets)
-            engine, load_s = bench.load(folder, Options(limits), device, dtype)
-            levels = (*bench.Plan.streams, 96, 128)
-            streams = tuple(level for level in levels if level <= options.slots)
-            plan = dataclasses.replace(bench.Plan(), streams=streams, audio_s=options.audio_s)
-        return asyncio.run(bench.measure(engine, load_s, plan, lambda line: print(line, flush=True)))
+    run: Callable[[suite.Setting], Iterator[dict[str, Any]]] = suite.PARTS[options.part]
+    write()
+    try:
+        for row in run(setting):
+            rows.append(row)
+            print(row, flush=True)
+            write()
+        del written["failed"]
+    except Exception as error:  # whatever it is, it is a finding; the other parts go on
+        traceback.print_exc()
+        written["failed"] = f"{type(error).__name__}: {error}"
+    write()
+    return int("failed" in written)
 
 
 if __name__ == "__main__":

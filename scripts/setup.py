@@ -30,6 +30,8 @@ UI = ROOT / "src/avatar/server/ui"
 
 # What the tests run with. Not in constraints.txt, since vLLM pins its own; there is none for Macs with Intel.
 TORCH = "torch==2.13.0; sys_platform != 'darwin' or platform_machine != 'x86_64'"
+# Its kernels are tested in its interpreter. It is made for Linux alone.
+TRITON = "triton>=3.3; sys_platform == 'linux'"
 PYTHONS = ((3, 11), (3, 12), (3, 13))
 OLDEST_NODE = (20, 19)  # what Vite asks for
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -75,7 +77,7 @@ def _venv(dev: bool) -> None:
         _run([_supported_python(), "-m", "venv", "--clear", VENV])
     _drop_stamp("venv")
     _pip("hatchling", "editables")
-    wanted = [f"{ROOT}[dev,qwen3]", TORCH] if dev else [str(ROOT)]
+    wanted = [f"{ROOT}[dev,qwen3]", TORCH, TRITON] if dev else [str(ROOT)]
     _pip("--no-build-isolation", "--editable", *wanted)
     _shared_library("libgomp", "llama.cpp")
     if dev:

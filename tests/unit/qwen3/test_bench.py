@@ -9,7 +9,7 @@ import torch
 from avatar.engines.tts.qwen3 import bench, parity
 from avatar.engines.tts.qwen3.engine import Engine, Options
 from avatar.engines.tts.qwen3.golden_cases import read_golden
-from avatar.engines.tts.qwen3.graphs import Runner
+from avatar.engines.tts.qwen3.graphs import Runner, process_settings
 from avatar.engines.tts.qwen3.ticks import Limits
 from tests.unit.qwen3.conftest import GOLDEN_DIR
 from tests.unit.qwen3.models import checkpoint
@@ -65,7 +65,7 @@ def test_the_tick_loop_speaks_the_official_codes(kind: str) -> None:
 def test_graphs_speak_what_runs_eagerly(kind: str) -> None:
     device = torch.device("cuda")
     model = parity.golden_checkpoints(GOLDEN_DIR, device)[kind]
-    with parity.exactly(device):
+    with process_settings(device, tf32=False):
         eager = parity.speak_cases(GOLDEN_DIR, kind, model, Runner(device, graphs=False))
         graphed = parity.speak_cases(GOLDEN_DIR, kind, model, Runner(device))
     for name, (codes, pcm) in eager.items():

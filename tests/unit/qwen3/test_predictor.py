@@ -37,7 +37,8 @@ def test_logits_are_those_of_one_causal_pass(kind: str, golden_set: Callable[[st
     if kind == "base":
         projection = f"{PREFIX}small_to_mtp_projection."
         x = F.linear(x, weights[f"{projection}weight"], weights[f"{projection}bias"])
-    out = predictor.transformer(x, torch.arange(16), frame_attention(predictor.transformer.config, 3, 16, x))
+    places = torch.arange(16)
+    out = predictor.transformer(x, places, frame_attention(predictor.transformer.config, 3, places, x))
     for n, logits in enumerate(kept):
         expected = F.linear(out[:, n + 1], weights[f"{PREFIX}lm_head.{n}.weight"])
         torch.testing.assert_close(logits, expected, atol=1e-5, rtol=0)

@@ -9,6 +9,7 @@ import torch
 
 from avatar.engines.tts.qwen3.checkpoint import Checkpoint
 from avatar.engines.tts.qwen3.graphs import Runner
+from avatar.engines.tts.qwen3.kernels import PLAIN, Kernels
 from avatar.engines.tts.qwen3.scheduler import FRAME_S
 from avatar.engines.tts.qwen3.speech import Event, Finished, Hungry, Packet, Request, Speech
 from avatar.engines.tts.qwen3.ticks import Limits, Ticks
@@ -59,13 +60,14 @@ class Stage:
         tick_s: float = 0.0,
         model: Checkpoint | None = None,
         asynchronous: bool = False,
+        kernels: Kernels = PLAIN,
     ) -> None:
         self.now_s = 0.0
         self.tick_s = tick_s
         self.model = model or checkpoint(kind)
         runner = Runner(torch.device("cpu"))
         runner.asynchronous = asynchronous
-        self.ticks = Ticks(self.model, limits, runner, lambda: self.now_s)
+        self.ticks = Ticks(self.model, limits, runner, lambda: self.now_s, kernels)
 
     def open(self, request: Request, takes: bool = True) -> tuple[Speech, Listener]:
         listener = Listener(takes)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
 from avatar.engines.tts.qwen3.config import TransformerConfig
-from avatar.engines.tts.qwen3.layers import Attention
+from avatar.engines.tts.qwen3.layers import Attention, Heads
 
 
 def grouped_attention(queries: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None) -> Tensor:
@@ -61,7 +61,8 @@ class KVCache:
         seen = torch.arange(context, device=positions.device) <= positions.unsqueeze(-1)
         rows = slots.unsqueeze(1)
 
-        def attend(layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        def attend(layer: int, heads: Heads) -> Tensor:
+            queries, keys, values = heads.turned()
             self.keys[layer][rows, :, positions] = keys
             self.values[layer][rows, :, positions] = values
             past_keys, past_values = self.keys[layer, :, :, :context], self.values[layer, :, :, :context]
@@ -91,9 +92,10 @@ class Prefix:
         return self.keys.shape[2]
 
 
-def frame_attention(config: TransformerConfig, rows: int, positions: int, like: Tensor) -> "FrameAttention":
-    shape = (config.layers, rows, config.kv_heads, positions, config.head_dim)
-    return FrameAttention(like.new_empty(shape), like.new_empty(shape))
+def frame_attention(config: TransformerConfig, rows: int, places: Tensor, like: Tensor) -> "FrameAttention":
+    """For `rows` frames of at most as many positions as there are `places`: 0, 1, 2, …, on the device."""
+    shape = (config.layers, rows, config.kv_heads, len(places), config.head_dim)
+    return FrameAttention(like.new_empty(shape), like.new_empty(shape), places)
 
 
 @dataclass
@@ -102,9 +104,11 @@ class FrameAttention:
 
     keys: Tensor
     values: Tensor
+    places: Tensor
     start: int = 0
 
-    def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def __call__(self, layer: int, heads: Heads) -> Tensor:
+        queries, keys, values = heads.turned()
         length = keys.shape[1]
         end = self.start + length
         self.keys[layer, :, :, self.start : end] = keys.transpose(1, 2)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from avatar.engines.tts.qwen3.checkpoint import read_checkpoint
-from avatar.engines.tts.qwen3.config import CODE_GROUPS, ModelConfig, Sampling, TransformerConfig
+from avatar.engines.tts.qwen3.config import CODE_GROUPS, Sampling
 from avatar.engines.tts.qwen3.engine import Engine, Options
 from avatar.engines.tts.qwen3.scheduler import FRAME_S
 from avatar.engines.tts.qwen3.speech import Packet
@@ -81,11 +81,15 @@ SMALL = Plan(
 """Enough to see that everything runs."""
 
 
-def load(folder: Path, options: Options, device: torch.device, dtype: torch.dtype) -> tuple[Engine, float]:
-    """An engine that is not started, and how long its weights took to load."""
+def load(
+    folder: Path, options: Options, device: torch.device, dtype: torch.dtype, *, fp8: bool = False
+) -> tuple[Engine, float]:
+    """An engine that is not started, and how long its weights took to load. `fp8`: its layers in 8 bits."""
     began_s = time.perf_counter()
     positions = options.limits.max_positions
     checkpoint = read_checkpoint(folder, device=device, dtype=dtype, max_positions=positions)
+    if fp8:
+        checkpoint = checkpoint.in_8_bits()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return Engine(checkpoint, options), time.perf_counter() - began_s
@@ -241,17 +245,43 @@ def _percentile(values: Sequence[float], percent: float) -> float:
 
 def frame_bytes(engine: Engine) -> float:
     """Weights that a frame of one stream cannot but read: the talker once, the predictor 15 times."""
-    config: ModelConfig = engine.checkpoint.config
-    others = CODE_GROUPS - 1
-    values = stack_values(config.talker) + config.talker.hidden * config.codec_vocab
-    values += others * (stack_values(config.predictor) + config.predictor.hidden * config.code_vocab)
-    return values * engine.checkpoint.talker.codec_embedding.element_size()
+    config, model, others = engine.checkpoint.config, engine.checkpoint, CODE_GROUPS - 1
+    heads = config.talker.hidden * config.codec_vocab + others * config.predictor.hidden * config.code_vocab
+    layers = model.talker.transformer.matrix_bytes + others * model.predictor.transformer.matrix_bytes
+    return layers + heads * model.talker.codec_embedding.element_size()
 
 
-def stack_values(shape: TransformerConfig) -> int:
-    """Weights of a stack's matrices."""
-    attention = shape.hidden * shape.head_dim * (2 * shape.heads + 2 * shape.kv_heads)
-    return shape.layers * (attention + 3 * shape.hidden * shape.intermediate)
+def verdict(findings: Findings) -> dict[str, Row]:
+    """What the engine is for, with what it must do and what it aims at on one H200 (0.6B)."""
+    levels = {int(row["streams"]): row for row in findings.streams}
+    alone, sixteen = levels.get(1, {}), levels.get(16, {})
+    fast = next((row for row in findings.throughput if row["streams"] == 1), {})
+    smooth = 0
+    for level, row in sorted(levels.items()):
+        if row["streams with an underrun"]:
+            break
+        smooth = level
+    start_s = round(findings.load_s + findings.start_s, 1)
+    return {
+        "text in to first PCM out, batch 1, p50 ms": _held(alone.get("first p50 ms"), 50, 30),
+        "the same, p95 ms": _held(alone.get("first p95 ms"), 80, 50),
+        "the same at 16 streams, p95 ms": _held(sixteen.get("first p95 ms"), 150, 80),
+        "RTF, batch 1": _held(fast.get("RTF"), 0.20, 0.08),
+        "streams in real time with no underrun": _held(smooth, 32, 128, more=True),
+        "cancel to the end of the session, p95 ms, and a tick": {
+            "found": f"{alone.get('cancel p95 ms', '?')}, {fast.get('ms a tick', '?')}"
+        },
+        "start: load and capture, s": _held(start_s, 60, 20),
+    }
+
+
+def _held(found: float | str | None, must: float, aim: float, *, more: bool = False) -> Row:
+    if found is None:
+        return {"found": "not measured", "must": must, "aim": aim}
+    value = float(found)
+    met = [value >= bound if more else value <= bound for bound in (must, aim)]
+    reached = "aim" if met[1] else "must" if met[0] else "neither"
+    return {"found": value, "must": must, "aim": aim, "reached": reached}
 
 
 def machine() -> dict[str, str]:

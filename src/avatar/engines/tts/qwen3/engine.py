@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from avatar.engines.tts.qwen3.backends import Attention, choose_attention
+from avatar.engines.tts.qwen3.backends import Attention, Form, choose_kernels
 from avatar.engines.tts.qwen3.checkpoint import Checkpoint
 from avatar.engines.tts.qwen3.config import Sampling
-from avatar.engines.tts.qwen3.graphs import Runner
+from avatar.engines.tts.qwen3.graphs import Runner, process_settings
 from avatar.engines.tts.qwen3.prompt import AUTO
 from avatar.engines.tts.qwen3.speech import End, Event, Finished, FinishReason, Hungry, Mode, Packet, Request, Speech
 from avatar.engines.tts.qwen3.ticks import Limits, Ticks
@@ -43,13 +43,15 @@ class EngineStopped(RuntimeError):
 class Options:
     """How an engine runs.
 
-    `graphs`: CUDA graphs on a GPU. `attention`: `auto` takes FlashAttention if it is installed and agrees with SDPA.
+    `graphs`: CUDA graphs on a GPU. `kernels`, of the small operations, and `attention`: `auto` takes the fastest of
+    what is installed and agrees with torch, but `compiled` (`torch.compile`, which takes a minute) only if asked for.
     `codec_tf32`: the codec's convolutions on a GPU round their inputs to 10 bits, 3 more than the bfloat16 that the
     official package decodes in, and take a fraction of the time; off where audio is compared.
     """
 
     limits: Limits = field(default_factory=Limits)
     graphs: bool = True
+    kernels: Form = "auto"
     attention: Attention = "auto"
     codec_tf32: bool = True
     clones: int = 32
@@ -61,16 +63,18 @@ class Report:
 
     device: str
     dtype: str
-    attention: str
-    graphs: int
+    weights: str
+    kernels: str
+    graphs: str
     codec: str
     slots: int
     capture_s: float
     start_s: float
 
     def __str__(self) -> str:
-        graphs = f"{self.graphs} CUDA graphs captured in {self.capture_s:.1f} s" if self.graphs else "no CUDA graphs"
-        return f"{self.device}, {self.dtype}, {self.slots} slots; attention: {self.attention}; {graphs}; {self.codec}"
+        weights = f"; {self.weights}" if self.weights else ""
+        about = f"{self.device}, {self.dtype}{weights}, {self.slots} slots"
+        return f"{about}; kernels: {self.kernels}; {self.graphs}; {self.codec}"
 
 
 class Session:
@@ -263,7 +267,7 @@ class Engine:
         rest_s: float | None = None
         try:
             while self._take_commands(ticks, rest_s):
-                with self._precision():
+                with self._settings():
                     rest_s = ticks.tick()
         except Exception as error:
             _log.exception("a tick of the speech engine failed")
@@ -280,25 +284,24 @@ class Engine:
             self._ticks = None
 
     def _begin(self) -> Ticks:
-        began_s = time.perf_counter()
+        began_s, options = time.perf_counter(), self.options
         table = self.checkpoint.talker.codec_embedding
-        cache, attention = choose_attention(self.options.attention, table.device, table.dtype)
-        runner = Runner(table.device, graphs=self.options.graphs)
-        limits = self.options.limits
-        if table.device.type == "cuda":
+        on_gpu = table.device.type == "cuda"
+        if on_gpu:
             torch.cuda.set_device(table.device)
-        ticks = self._ticks = Ticks(self.checkpoint, limits, runner, self._clock, cache)
-        with self._precision():
+        with self._settings():
+            kernels, why = choose_kernels(self.checkpoint, options.kernels, options.attention, graphs=options.graphs)
+            runner = Runner(table.device, graphs=options.graphs)
+            ticks = self._ticks = Ticks(self.checkpoint, options.limits, runner, self._clock, kernels)
             ticks.prepare()
-        name = torch.cuda.get_device_name(table.device) if table.device.type == "cuda" else "CPU"
-        tf32 = self.options.codec_tf32 and table.device.type == "cuda"
         report = Report(
-            device=name,
+            device=torch.cuda.get_device_name(table.device) if on_gpu else "CPU",
             dtype=str(table.dtype).removeprefix("torch."),
-            attention=attention,
-            graphs=len(runner),
-            codec=f"codec float32{' with TF32 convolutions' if tf32 else ''}",
-            slots=limits.slots,
+            weights=self.checkpoint.matrices,
+            kernels=why,
+            graphs=_graphs(runner),
+            codec=f"codec float32{' with TF32 convolutions' if options.codec_tf32 and on_gpu else ''}",
+            slots=options.limits.slots,
             capture_s=runner.capture_s,
             start_s=time.perf_counter() - began_s,
         )
@@ -306,11 +309,8 @@ class Engine:
         self._started.set_result(report)
         return ticks
 
-    def _precision(self) -> AbstractContextManager[None]:
-        """cuDNN's precision is a switch of the whole process: ours while we run, and then what it was."""
-        if self.checkpoint.talker.codec_embedding.device.type != "cuda":
-            return nullcontext()
-        return torch.backends.cudnn.flags(enabled=True, allow_tf32=self.options.codec_tf32)
+    def _settings(self) -> AbstractContextManager[None]:
+        return process_settings(self.checkpoint.talker.codec_embedding.device, tf32=self.options.codec_tf32)
 
     def _take_commands(self, ticks: Ticks, rest_s: float | None) -> bool:
         """Wait until there is something to do, do what was asked for. False: stop."""
@@ -324,3 +324,9 @@ class Engine:
         for command in commands:
             command(ticks)
         return True
+
+
+def _graphs(runner: Runner) -> str:
+    if runner.failure:
+        return f"no CUDA graphs: capture failed at {runner.failure}"
+    return f"{len(runner)} CUDA graphs captured in {runner.capture_s:.1f} s" if len(runner) else "no CUDA graphs"

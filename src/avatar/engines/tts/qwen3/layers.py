@@ -4,19 +4,45 @@ Knows nothing of caches: whoever calls gives the attention. Everything is a plai
 call can be captured in a CUDA graph.
 """
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 (its usual name)
 
 from avatar.engines.tts.qwen3.config import TransformerConfig
+from avatar.engines.tts.qwen3.matrices import Dense, EightBit, Matrix, Product
+from avatar.engines.tts.qwen3.operations import TORCH, Operations
 from avatar.engines.tts.qwen3.weights import Weights
 
-Attention = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-"""(layer, queries[B, T, heads, d], keys[B, T, kv_heads, d], values[B, T, kv_heads, d]) -> [B, T, heads, d]."""
+
+@dataclass(frozen=True)
+class Heads:
+    """Queries, keys and values of one layer, as the product gave them: neither normed nor rotated yet."""
+
+    projected: Tensor
+    """[B, T, heads + 2 × kv_heads, head_dim]"""
+    norms: Tensor
+    """[heads + kv_heads, head_dim]"""
+    cos: Tensor
+    sin: Tensor
+    """[B, T, 1, head_dim] or [T, 1, head_dim]"""
+    config: TransformerConfig
+    operations: Operations
+
+    def turned(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries[B, T, heads, d], keys and values[B, T, kv_heads, d], ready to meet."""
+        heads, kv_heads = self.config.heads, self.config.kv_heads
+        rotating, values = torch.split(self.projected, [heads + kv_heads, kv_heads], dim=-2)
+        rotated = self.operations.turned(rotating, self.norms, self.cos, self.sin, self.config.norm_eps)
+        queries, keys = torch.split(rotated, [heads, kv_heads], dim=-2)
+        return queries, keys, values
+
+
+Attention = Callable[[int, Heads], Tensor]
+"""(layer, its heads) -> what the queries draw, [B, T, heads, d]."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +50,13 @@ class Layer:
     """Weights of one layer, fused: `qkv` makes queries, keys and values, `gate_up` both halves of the SwiGLU."""
 
     attention_norm: Tensor
-    qkv: Tensor
+    qkv: Matrix
     qk_norm: Tensor
     """[heads + kv_heads, 1 × head_dim]: the queries' norm weight for each head, then the keys'."""
-    out: Tensor
+    out: Matrix
     mlp_norm: Tensor
-    gate_up: Tensor
-    down: Tensor
+    gate_up: Matrix
+    down: Matrix
 
     @classmethod
     def load(cls, weights: Weights, config: TransformerConfig) -> Self:
@@ -40,24 +66,40 @@ class Layer:
         q_norm, k_norm = attention.take("q_norm.weight", head_dim), attention.take("k_norm.weight", head_dim)
         return cls(
             attention_norm=weights.take("input_layernorm.weight", hidden),
-            qkv=torch.cat(
-                [
-                    attention.take("q_proj.weight", queries, hidden),
-                    attention.take("k_proj.weight", keys, hidden),
-                    attention.take("v_proj.weight", keys, hidden),
-                ]
+            qkv=Dense(
+                torch.cat(
+                    [
+                        attention.take("q_proj.weight", queries, hidden),
+                        attention.take("k_proj.weight", keys, hidden),
+                        attention.take("v_proj.weight", keys, hidden),
+                    ]
+                )
             ),
             qk_norm=torch.cat([q_norm.expand(config.heads, -1), k_norm.expand(config.kv_heads, -1)]),
-            out=attention.take("o_proj.weight", hidden, queries),
+            out=Dense(attention.take("o_proj.weight", hidden, queries)),
             mlp_norm=weights.take("post_attention_layernorm.weight", hidden),
-            gate_up=torch.cat(
-                [
-                    mlp.take("gate_proj.weight", config.intermediate, hidden),
-                    mlp.take("up_proj.weight", config.intermediate, hidden),
-                ]
+            gate_up=Dense(
+                torch.cat(
+                    [
+                        mlp.take("gate_proj.weight", config.intermediate, hidden),
+                        mlp.take("up_proj.weight", config.intermediate, hidden),
+                    ]
+                )
             ),
-            down=mlp.take("down_proj.weight", hidden, config.intermediate),
+            down=Dense(mlp.take("down_proj.weight", hidden, config.intermediate)),
         )
+
+    @property
+    def matrices(self) -> dict[str, Matrix]:
+        return {"qkv": self.qkv, "out": self.out, "gate_up": self.gate_up, "down": self.down}
+
+    def in_8_bits(self, product: Product) -> "Layer":
+        made: dict[str, Any] = {
+            name: EightBit.of(matrix.weight, product)
+            for name, matrix in self.matrices.items()
+            if isinstance(matrix, Dense)
+        }
+        return replace(self, **made)
 
 
 class Transformer:
@@ -73,28 +115,37 @@ class Transformer:
         self.layers = tuple(Layer.load(weights.under(f"layers.{n}."), config) for n in range(config.layers))
         self.norm = weights.take("norm.weight", config.hidden)
         self.cos, self.sin = _rotations(config, max_positions, self.norm)
+        self.operations = TORCH
+
+    def using(self, operations: Operations) -> "Transformer":
+        """The same weights, worked with in another form."""
+        made = copy.copy(self)
+        made.operations = operations
+        return made
+
+    def in_8_bits(self, product: Product) -> "Transformer":
+        """A copy whose matrices are rounded to 8 bits."""
+        made = copy.copy(self)
+        made.layers = tuple(layer.in_8_bits(product) for layer in self.layers)
+        return made
+
+    @property
+    def matrix_bytes(self) -> int:
+        """What the layers' matrices take: a pass reads all of it."""
+        return sum(matrix.memory_bytes for layer in self.layers for matrix in layer.matrices.values())
 
     def __call__(self, x: Tensor, positions: Tensor, attention: Attention) -> Tensor:
         """x[B, T, hidden], positions[B, T] or [T] -> hidden[B, T, hidden]."""
+        config, form, eps = self.config, self.operations, self.config.norm_eps
         cos, sin = self.cos[positions].unsqueeze(-2), self.sin[positions].unsqueeze(-2)
+        added: Tensor | None = None
         for index, layer in enumerate(self.layers):
-            queries, keys, values = self._project(layer, self._normed(x, layer.attention_norm), cos, sin)
-            x = x + F.linear(attention(index, queries, keys, values).flatten(-2), layer.out)
-            gate, up = F.linear(self._normed(x, layer.mlp_norm), layer.gate_up).chunk(2, dim=-1)
-            x = x + F.linear(F.silu(gate) * up, layer.down)
-        return self._normed(x, self.norm)
-
-    def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.rms_norm(x, weight.shape, weight, self.config.norm_eps)
-
-    def _project(self, layer: Layer, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        config = self.config
-        heads = F.linear(x, layer.qkv).view(*x.shape[:-1], -1, config.head_dim)
-        rotating, values = torch.split(heads, [config.heads + config.kv_heads, config.kv_heads], dim=-2)
-        rotating = F.rms_norm(rotating, (config.head_dim,), None, config.norm_eps) * layer.qk_norm
-        rotated = torch.addcmul(rotating * cos, rotating.roll(config.head_dim // 2, -1), sin)
-        queries, keys = torch.split(rotated, [config.heads, config.kv_heads], dim=-2)
-        return queries, keys, values
+            x, normed = form.add_norm(x, added, layer.attention_norm, eps)
+            projected = layer.qkv(normed).view(*x.shape[:-1], -1, config.head_dim)
+            mixed = attention(index, Heads(projected, layer.qk_norm, cos, sin, config, form))
+            x, normed = form.add_norm(x, layer.out(mixed.flatten(-2)), layer.mlp_norm, eps)
+            added = layer.down(form.swiglu(layer.gate_up(normed)))
+        return form.add_norm(x, added, self.norm, eps)[1]
 
 
 def _rotations(config: TransformerConfig, positions: int, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,6 @@
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from avatar.engines.tts.qwen3.attention import KVCache
 from avatar.engines.tts.qwen3.checkpoint import CODEC_DIR, Checkpoint, assemble
 from avatar.engines.tts.qwen3.golden_cases import GREEDY, LOUDNESS, largest_difference
 from avatar.engines.tts.qwen3.goldens import made_weights
 from avatar.engines.tts.qwen3.graphs import Runner
+from avatar.engines.tts.qwen3.kernels import PLAIN, Kernels
 from avatar.engines.tts.qwen3.speech import Event, Finished, Mode, Packet, Request
 from avatar.engines.tts.qwen3.ticks import Limits, Ticks
 from avatar.engines.tts.qwen3.voices import Clone, clone
@@ -42,12 +41,10 @@ def golden_checkpoints(
     return found
 
 
-def speak_cases(
-    set_dir: Path, kind: str, checkpoint: Checkpoint, runner: Runner, cache: type[KVCache] = KVCache
-) -> Spoken:
+def speak_cases(set_dir: Path, kind: str, checkpoint: Checkpoint, runner: Runner, kernels: Kernels = PLAIN) -> Spoken:
     """All cases of one model at once, greedily, each in its slot. Cases of several texts are left to `golden_cases`."""
     content = json.loads((set_dir / "golden.json").read_text(encoding="utf-8"))
-    ticks = Ticks(checkpoint, LIMITS, runner, lambda: 0.0, cache)
+    ticks = Ticks(checkpoint, LIMITS, runner, lambda: 0.0, kernels)
     ticks.prepare()
     limit = content["set"]["max_new_tokens"] - 1
     sampling = dataclasses.replace(checkpoint.config.sampling, talker=GREEDY, predictor=GREEDY, max_frames=limit)
@@ -75,14 +72,6 @@ def differences(spoken: Spoken, golden: Mapping[str, npt.NDArray[Any]]) -> Itera
         wrong = int((codes != expected).sum()) if codes.shape == expected.shape else expected.size
         size = min(len(pcm), len(wav))
         yield name, wrong, largest_difference(pcm[:size], wav[:size])
-
-
-def exactly(device: torch.device, tf32: bool = False) -> AbstractContextManager[None]:
-    """Convolutions in full float32 on a GPU, or with TF32."""
-    if device.type != "cuda":
-        return nullcontext()
-    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, allow_tf32=tf32)
-    return flags
 
 
 def _taker(events: list[Event]) -> Callable[[Event], None]:

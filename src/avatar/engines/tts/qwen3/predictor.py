@@ -3,15 +3,17 @@
 Its projection of the talker's width to its own is folded into its tables at load. Knows one frame and no past.
 """
 
+import copy
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
-from avatar.engines.tts.qwen3.attention import frame_attention
 from avatar.engines.tts.qwen3.config import CODE_GROUPS, ModelConfig
+from avatar.engines.tts.qwen3.kernels import PLAIN, Kernels
 from avatar.engines.tts.qwen3.layers import Transformer
+from avatar.engines.tts.qwen3.matrices import Product
 from avatar.engines.tts.qwen3.weights import Weights
 
 DrawCode = Callable[[int, Tensor], Tensor]
@@ -39,6 +41,19 @@ class Predictor:
         self._first_inputs = self._project(codec_embedding)
         self._inputs = self._project(self._tables)
         self._positions = torch.arange(CODE_GROUPS, device=codec_embedding.device)
+        self._kernels = PLAIN
+
+    def using(self, kernels: Kernels) -> "Predictor":
+        """The same weights, worked with by other kernels."""
+        made = copy.copy(self)
+        made.transformer, made._kernels = self.transformer.using(kernels.operations), kernels
+        return made
+
+    def in_8_bits(self, product: Product) -> "Predictor":
+        """A copy whose layers' matrices are rounded to 8 bits; the tables and the heads stay as they are."""
+        made = copy.copy(self)
+        made.transformer = self.transformer.in_8_bits(product)
+        return made
 
     def embed(self, codes: Tensor) -> Tensor:
         """Whole frames as the talker sees them: codes[..., 16] -> [..., hidden], the sum over the codebooks."""
@@ -47,7 +62,7 @@ class Predictor:
 
     def frame(self, hidden: Tensor, first: Tensor, draw: DrawCode) -> Tensor:
         """The frame of the talker's hidden[B, H] that begins with the codes first[B] -> codes[B, 16]."""
-        attention = frame_attention(self.transformer.config, len(first), CODE_GROUPS, hidden)
+        attention = self._kernels.within(self.transformer.config, len(first), self._positions, hidden)
         x = torch.stack([self._project(hidden), self._first_inputs[first]], dim=1)
         codes = [first]
         for n, head in enumerate(self.heads):

@@ -153,4 +153,6 @@ class Prompter:
         return self._talker.codec_embedding[self._ids(codes)]
 
     def _ids(self, ids: Sequence[int]) -> Tensor:
-        return torch.tensor(list(ids), device=self._talker.codec_embedding.device)
+        device, made = self._talker.codec_embedding.device, torch.tensor(list(ids))
+        pinned = made.pin_memory() if device.type == "cuda" else made  # the copy then waits for nothing
+        return pinned.to(device, non_blocking=True)

@@ -98,9 +98,16 @@ class Sampler:
     """Sampling state of all slots, on the device. [slots, 2] holds the talker's value, then the predictor's."""
 
     def __init__(
-        self, config: ModelConfig, slots: int, *, device: torch.device | str = "cpu", top_k_cap: int = 64
+        self,
+        config: ModelConfig,
+        slots: int,
+        *,
+        device: torch.device | str = "cpu",
+        top_k_cap: int = 64,
+        drawing: type[Drawing] = Drawing,
     ) -> None:
         self.top_k_cap = top_k_cap
+        self._drawing = drawing
         self.temperature = torch.ones(slots, 2, device=device)
         self.top_k = torch.ones(slots, 2, dtype=torch.int64, device=device)
         self.top_p = torch.full((slots, 2), EVER, device=device)
@@ -118,18 +125,19 @@ class Sampler:
         """Begin an utterance in a slot: nothing seen, no frame yet. Raises `ValueError` for what cannot be drawn."""
         for family, draw in enumerate((sampling.talker, sampling.predictor)):
             self._check(draw)
-            self.temperature[slot, family] = draw.temperature if draw.sample else 1.0
-            self.top_k[slot, family] = draw.top_k if draw.sample else 1
-            self.top_p[slot, family] = draw.top_p if draw.top_p < 1 else EVER
-            self.noisy[slot, family] = float(draw.sample)
-        self.penalty[slot] = sampling.repetition_penalty
-        self.seeds[slot] = seed
-        self.frames[slot] = 0
-        self.seen[slot] = False
+            # filled, not copied: a copy from the host would wait for the device
+            self.temperature[slot, family].fill_(draw.temperature if draw.sample else 1.0)
+            self.top_k[slot, family].fill_(draw.top_k if draw.sample else 1)
+            self.top_p[slot, family].fill_(draw.top_p if draw.top_p < 1 else EVER)
+            self.noisy[slot, family].fill_(float(draw.sample))
+        self.penalty[slot].fill_(sampling.repetition_penalty)
+        self.seeds[slot].fill_(seed)
+        self.frames[slot].fill_(0)
+        self.seen[slot].fill_(False)
 
     def frame(self, slots: Tensor) -> Drawing:
         """The draws of the next frame of slots[B]."""
-        return Drawing(self, slots, gumbel_noise(self.seeds[slots], self.frames[slots], self._noise_width))
+        return self._drawing(self, slots, gumbel_noise(self.seeds[slots], self.frames[slots], self._noise_width))
 
     def _check(self, draw: Draw) -> None:
         if draw.temperature <= 0:

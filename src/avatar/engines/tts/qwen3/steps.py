@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from avatar.engines.tts.qwen3.attention import KVCache, Prefix
+from avatar.engines.tts.qwen3.attention import Prefix
 from avatar.engines.tts.qwen3.checkpoint import Checkpoint
 from avatar.engines.tts.qwen3.codec import DecoderSnapshot, DecoderState
 from avatar.engines.tts.qwen3.config import CODE_GROUPS, Sampling
+from avatar.engines.tts.qwen3.kernels import PLAIN, Kernels
 from avatar.engines.tts.qwen3.sampling import Sampler
 
 RING_FRAMES = 16
@@ -39,17 +40,17 @@ class SpeakRow:
 class Steps:
     """One model's slots. `slots` streams at once, each of at most `max_positions`, prompt included."""
 
-    def __init__(self, checkpoint: Checkpoint, slots: int, max_positions: int, cache: type[KVCache] = KVCache) -> None:
+    def __init__(self, checkpoint: Checkpoint, slots: int, max_positions: int, kernels: Kernels = PLAIN) -> None:
         known = len(checkpoint.talker.transformer.cos)
         if max_positions > known:
             raise ValueError(f"The checkpoint was loaded for {known} positions, not {max_positions}.")
         table = checkpoint.talker.codec_embedding
         self.device, self.dtype = table.device, table.dtype
-        self.checkpoint = checkpoint
+        self.checkpoint = checkpoint if kernels == PLAIN else checkpoint.using(kernels)
         self.scratch = slots
         rows, config = slots + 1, checkpoint.config
-        self.cache = cache.allocate(config.talker, rows, max_positions, device=self.device, dtype=self.dtype)
-        self.sampler = Sampler(config, rows, device=self.device)
+        self.cache = kernels.cache.allocate(config.talker, rows, max_positions, device=self.device, dtype=self.dtype)
+        self.sampler = Sampler(config, rows, device=self.device, drawing=kernels.drawing)
         self.decoding = DecoderState.allocate(checkpoint.codec_config.decoder, rows, self.device)
         self._inputs = torch.zeros(rows, config.talker.hidden, device=self.device, dtype=self.dtype)
         self._codes = torch.zeros(rows, RING_FRAMES, CODE_GROUPS, dtype=torch.int64, device=self.device)
@@ -88,7 +89,7 @@ class Steps:
     @torch.no_grad()
     def speak(self, rows: Tensor, context: int) -> Tensor:
         """One frame: rows[B, 5] of `SpeakRow` -> codes[B, 16]. All positions are below `context`."""
-        slots, positions, text, may_end, place = rows.unbind(1)
+        slots, positions, text, may_end, place = rows.t().contiguous()  # kernels want them in one piece
         talker, predictor, sampler = self.checkpoint.talker, self.checkpoint.predictor, self.sampler
         laid_over = talker.text(text.clamp(min=0)) * (text >= 0).unsqueeze(1).to(self.dtype)
         hidden = talker.step(self._inputs[slots] + laid_over, self.cache, slots, positions, context)

@@ -3,6 +3,8 @@
 Knows one step and one prefill over slots; not what a prompt is made of, nor how codes are drawn.
 """
 
+import copy
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (its usual name)
@@ -10,6 +12,8 @@ from torch.nn import functional as F  # noqa: N812 (its usual name)
 from avatar.engines.tts.qwen3.attention import KVCache
 from avatar.engines.tts.qwen3.config import ModelConfig
 from avatar.engines.tts.qwen3.layers import Transformer
+from avatar.engines.tts.qwen3.matrices import Product
+from avatar.engines.tts.qwen3.operations import Operations
 from avatar.engines.tts.qwen3.weights import Weights
 
 
@@ -27,6 +31,18 @@ class Talker:
         self._fc1_bias = projection.take("linear_fc1.bias", config.text_hidden)
         self._fc2 = projection.take("linear_fc2.weight", hidden, config.text_hidden)
         self._fc2_bias = projection.take("linear_fc2.bias", hidden)
+
+    def using(self, operations: Operations) -> "Talker":
+        """The same weights, worked with in another form."""
+        made = copy.copy(self)
+        made.transformer = self.transformer.using(operations)
+        return made
+
+    def in_8_bits(self, product: Product) -> "Talker":
+        """A copy whose layers' matrices are rounded to 8 bits; the tables and the head stay as they are."""
+        made = copy.copy(self)
+        made.transformer = self.transformer.in_8_bits(product)
+        return made
 
     def text(self, ids: Tensor) -> Tensor:
         """Text tokens as the talker sees them: ids[...] -> [..., hidden]."""

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from avatar.engines.tts.qwen3 import scheduler
-from avatar.engines.tts.qwen3.attention import KVCache, Prefix
+from avatar.engines.tts.qwen3.attention import Prefix
 from avatar.engines.tts.qwen3.checkpoint import Checkpoint
 from avatar.engines.tts.qwen3.codec import DecoderSnapshot
 from avatar.engines.tts.qwen3.graphs import Landing, Runner
+from avatar.engines.tts.qwen3.kernels import PLAIN, Kernels
 from avatar.engines.tts.qwen3.prompt import Opening, Prompt, Voice
 from avatar.engines.tts.qwen3.scheduler import bucket
 from avatar.engines.tts.qwen3.speech import Emit, Finished, FinishReason, Hungry, Packet, Request, Speech
@@ -97,14 +98,14 @@ class Ticks:
         limits: Limits,
         runner: Runner,
         clock: Callable[[], float],
-        cache: type[KVCache] = KVCache,
+        kernels: Kernels = PLAIN,
     ) -> None:
         self.checkpoint = checkpoint
         self.limits = limits
         self.counts = Counts()
         self._runner = runner
         self._clock = clock
-        self._steps = Steps(checkpoint, limits.slots, limits.max_positions, cache)
+        self._steps = Steps(checkpoint, limits.slots, limits.max_positions, kernels)
         self._pipelined = runner.asynchronous
         self._free = deque(range(limits.slots))
         self._waiting: list[Speech] = []

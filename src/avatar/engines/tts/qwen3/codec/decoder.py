@@ -3,9 +3,14 @@
 Decoding at once is the same steps on a state of its own. Knows nothing of voices, sessions or who schedules a step.
 """
 
+import copy
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from avatar.engines.tts.qwen3.operations import TORCH, Operations
 
 from .attention import Attention, LayerScale, Rotation
 from .config import CodecConfig, DecoderConfig
@@ -35,6 +40,15 @@ class CodecDecoder(nn.Module):
         self.decoder = nn.ModuleList(
             [CausalConv(shape.latent_dim, channels[0], 7), *blocks, Snake(channels[-1]), CausalConv(channels[-1], 1, 7)]
         )
+
+    def using(self, operations: Operations) -> Self:
+        """The same weights, worked with in another form."""
+        shared = {id(tensor): tensor for tensor in (*self.parameters(), *self.buffers())}
+        made = copy.deepcopy(self, shared)
+        for module in made.modules():
+            if isinstance(module, Snake):
+                module.operations = operations
+        return made
 
     @torch.no_grad()
     def forward(self, codes: Tensor) -> Tensor:
@@ -224,12 +238,14 @@ class Snake(nn.Module):
         super().__init__()
         self.frequency = nn.Parameter(torch.empty(channels, 1))
         self.magnitude = nn.Parameter(torch.empty(channels, 1))
+        self.operations = TORCH
         fold_at_load(self, "frequency", {"alpha": (channels,)}, lambda alpha: alpha[0].exp()[:, None])
         # 1e-9: the official guard against a division by zero
         fold_at_load(self, "magnitude", {"beta": (channels,)}, lambda beta: 1 / (beta[0].exp() + 1e-9)[:, None])
 
     def forward(self, hidden: Tensor, inputs: PastInputs | None = None) -> Tensor:
-        return torch.addcmul(hidden, self.magnitude, (hidden * self.frequency).sin().square())
+        # .data: torch.compile takes parameters' sizes for fixed, and would make a kernel for each
+        return self.operations.snake(hidden, self.frequency.data, self.magnitude.data)
 
 
 class ResidualUnit(nn.Module):

@@ -60,4 +60,7 @@ def load_exactly(module: nn.Module, tensors: Mapping[str, Tensor], dtype: torch.
     for parameter in module.parameters():
         parameter.data = parameter.data.to(dtype)
     device = next(module.parameters()).device  # where the tensors are; constants were made on the CPU
-    module.to(device).requires_grad_(False).eval()
+    for part in module.modules():
+        for name, constant in list(part.named_buffers(recurse=False)):
+            setattr(part, name, constant.to(device))
+    module.requires_grad_(False).eval()

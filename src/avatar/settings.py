@@ -160,6 +160,9 @@ class TtsSettings(Section):
     reference_audio: Literal["auto", "on", "off"] = Field(
         "auto", description="`openai-speech`: whether the server clones voices from a recording sent along."
     )
+    fp8: bool = Field(
+        False, description="`qwen3-tts`: its language layers in 8 bits: half their memory, and some loss."
+    )
     high_engine: str = Field(
         "", description="Engine for sessions that ask for `quality` `high`, loaded when one does. Empty: none."
     )

@@ -4,6 +4,7 @@ import asyncio
 import json
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
@@ -13,6 +14,7 @@ from avatar.core.errors import SetupError
 
 if TYPE_CHECKING:
     from avatar.engines.tts.qwen3.bench import Plan
+    from avatar.engines.tts.qwen3.engine import Options
 
 N = TypeVar("N", int, float)
 
@@ -37,11 +39,17 @@ def qwen3(
     probes: Annotated[int, typer.Option(help="Utterances whose first audio is timed, at each level.")] = 30,
     arrivals: Annotated[str, typer.Option(help="Sessions a second in the open loop; empty: none.")] = "1,5,10,20",
     device: Annotated[Literal["auto", "cuda", "cpu"], typer.Option(help="auto: a GPU if there is one.")] = "auto",
+    kernels: Annotated[
+        Literal["auto", "torch", "compiled", "triton"], typer.Option(help="Of the small operations; auto: the fastest.")
+    ] = "auto",
+    attention: Annotated[Literal["auto", "sdpa", "flash", "triton"], typer.Option(help="auto: the fastest.")] = "auto",
+    fp8: Annotated[bool, typer.Option(help="The language layers in 8 bits.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for qwen3.json and qwen3.md.")] = Path("qwen3-results"),
 ) -> None:
     """Qwen3-TTS: time to first audio, real-time factor, underruns, cancellation, load and capture."""
     try:
         from avatar.engines.tts.qwen3.bench import Plan
+        from avatar.engines.tts.qwen3.engine import Options
     except ImportError as error:
         raise SetupError(f"This needs torch: pip install 'avatar-voice[qwen3]' ({error.name} is missing).") from None
     levels = _numbers(streams, int)
@@ -50,33 +58,31 @@ def qwen3(
     if not levels or min(levels) < 1 or audio_s <= 0:
         raise SetupError("--streams and --audio-s must be above zero.")
     out.mkdir(parents=True, exist_ok=True)
+    chosen = Options(kernels=kernels, attention=attention)
     with tempfile.TemporaryDirectory(dir=out) as scratch:
-        _run(model, Path(scratch), size, plan, device, out)
+        if model is None:
+            from avatar.engines.tts.qwen3.made import make_model
+
+            typer.echo(f"Making random weights of full size ({size})")
+            model = make_model(Path(scratch), size)
+        _run(model, chosen, plan, device, out, fp8=fp8)
 
 
-def _run(
-    model: Path | None, scratch: Path, size: Literal["0.6b", "1.7b"], plan: "Plan", device: str, out: Path
-) -> None:
+def _run(model: Path, chosen: "Options", plan: "Plan", device: str, out: Path, *, fp8: bool) -> None:
     import torch
 
     from avatar.engines.tts.qwen3 import bench as suite
     from avatar.engines.tts.qwen3.config import CheckpointError
-    from avatar.engines.tts.qwen3.engine import Options
-    from avatar.engines.tts.qwen3.made import make_model
     from avatar.engines.tts.qwen3.ticks import Limits
 
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     dtype = torch.bfloat16 if on_gpu else torch.float32
-    positions = 2048 if on_gpu else 1024
-    if model is None:
-        typer.echo(f"Making random weights of full size ({size})")
-        model = make_model(scratch, size)
-    options = Options(Limits(slots=max(plan.streams) + 1, max_positions=positions))
+    options = replace(chosen, limits=Limits(slots=max(plan.streams) + 1, max_positions=2048 if on_gpu else 1024))
     try:
-        engine, load_s = suite.load(model, options, torch.device("cuda" if on_gpu else "cpu"), dtype)
-    except CheckpointError as error:
+        engine, load_s = suite.load(model, options, torch.device("cuda" if on_gpu else "cpu"), dtype, fp8=fp8)
+        findings = asyncio.run(suite.measure(engine, load_s, plan, typer.echo))
+    except (CheckpointError, ValueError) as error:
         raise SetupError(str(error)) from error
-    findings = asyncio.run(suite.measure(engine, load_s, plan, typer.echo))
     (out / "qwen3.json").write_text(json.dumps(findings.as_json(), indent=1), encoding="utf-8")
     page = suite.as_markdown(findings)
     (out / "qwen3.md").write_text(page, encoding="utf-8")

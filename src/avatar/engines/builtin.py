@@ -95,7 +95,7 @@ def _qwen3_tts(weights: Path | None, options: Options) -> Engine:
     from avatar.engines.tts.qwen3.adapter import Qwen3Tts
 
     assert weights is not None
-    return Qwen3Tts(weights, voice=options["voice"])
+    return Qwen3Tts(weights, voice=options["voice"], fp8=options["fp8"])
 
 
 def _kokoro(weights: Path | None, options: Options) -> Engine:

@@ -18,8 +18,8 @@ from avatar.conversation.watch import within
 from avatar.core.audio import (
     INPUT_RATE_HZ,
     Framer,
+    LiveResampler,
     Pcm,
-    Resampler,
     check_whole_samples,
     ms_to_samples,
     pcm16_to_float,
@@ -105,7 +105,7 @@ class Ears:
         self._voice = vad.open()
         self._frame_samples = vad.frame_samples
         self._framer = Framer(vad.frame_samples)
-        self._resampler = Resampler(rate_hz, INPUT_RATE_HZ)
+        self._resampler = LiveResampler(rate_hz, INPUT_RATE_HZ)
         self._frame_ms = samples_to_ms(vad.frame_samples, INPUT_RATE_HZ)
         preroll_ms = policy.preroll_ms + policy.min_speech_ms + policy.barge_in_ms
         self._preroll: deque[Pcm] = deque(maxlen=max(1, int(preroll_ms / self._frame_ms)))

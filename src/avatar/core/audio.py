@@ -3,6 +3,7 @@
 Owns sample formats, framing and resampling. Knows no container, socket, clock or engine.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,6 +19,8 @@ INPUT_RATE_HZ = 16_000
 """What every speech-to-text, voice-activity and end-of-turn engine takes."""
 
 _INT16_SCALE = 32768.0
+# A resampler's filter: half its zero crossings, the share of the band where it has fallen to half, its window: 60 dB.
+_CROSSINGS, _PASS, _KAISER = 24, 0.94, 5.65
 _INT16_MIN, _INT16_MAX = np.float32(-32768), np.float32(32767)
 
 
@@ -86,6 +89,43 @@ class Resampler:
             return pcm
         out: Pcm = self._stream.resample_chunk(pcm, last=last)
         return out
+
+
+class LiveResampler:
+    """Streaming mono resampler for what somebody waits for: 1 to 3 ms late, where soxr, which works in blocks, is 4 to
+    38 (21 at the mean). Passes 88 % of the band, and keeps what would fold back 60 dB down. For rates in a small ratio.
+    """
+
+    def __init__(self, from_hz: int, to_hz: int) -> None:
+        common = math.gcd(from_hz, to_hz)
+        self._up, self._down = to_hz // common, from_hz // common
+        self._phases = _lowpass(self._up, self._down)
+        self._held = silence(self._phases.shape[1] - 1)
+        self._next = 0
+
+    def push(self, pcm: Pcm) -> Pcm:
+        """Resample the next piece (float32[n], mono)."""
+        if self._up == self._down or not pcm.size:
+            return pcm
+        buffered = np.concatenate((self._held, pcm))
+        due = np.arange(self._next, pcm.size * self._up, self._down)
+        self._next = int(due[-1]) + self._down if due.size else self._next
+        self._next -= pcm.size * self._up
+        windows = np.lib.stride_tricks.sliding_window_view(buffered, self._phases.shape[1])[due // self._up]
+        self._held = buffered[pcm.size :]
+        out: Pcm = np.einsum("nk,nk->n", windows, self._phases[due % self._up])
+        return out
+
+
+def _lowpass(up: int, down: int) -> Pcm:
+    """A windowed sinc for a stream with `up` - 1 zeros after each sample, cut into the taps that meet samples: one row
+    for each place between two of them, the latest sample last."""
+    widest = max(up, down)
+    half = math.ceil(_CROSSINGS * widest / up) * up
+    time = np.arange(-half, half) / widest
+    taps = up / widest * _PASS * np.sinc(_PASS * time) * np.kaiser(2 * half, _KAISER)
+    phases: Pcm = taps.reshape(-1, up).T[:, ::-1].astype(np.float32)
+    return phases
 
 
 def resample(pcm: Pcm, from_hz: int, to_hz: int) -> Pcm:

@@ -44,6 +44,8 @@ class _Response:
     modality: str
     items: list[_Item] = field(default_factory=list)
     done: bool = False
+    playing: str | None = None
+    """What was last told of its sound, where the server plays it."""
 
 
 @dataclass
@@ -90,6 +92,8 @@ class Grammar:
             self._mcp_call(event, kind.removeprefix("response.mcp_call."))
         elif kind.startswith("response.") and "response_id" in event:
             self._of_response(event, kind.removeprefix("response."))
+        elif kind.startswith("output_audio_buffer."):
+            self._output(event, kind.removeprefix("output_audio_buffer."))
         elif kind in _HANDLERS:
             getattr(self, _HANDLERS[kind])(event)
 
@@ -270,6 +274,22 @@ class Grammar:
             said = event.get("transcript", event.get("text"))
             self._must(item.text == said and not item.text_done, event, "the deltas say something else")
             item.text_done = True
+
+    # --- what is played (WebRTC) ----------------------------------------------------------------
+
+    def _output(self, event: dict[str, Any], change: str) -> None:
+        response = self.responses.get(event["response_id"])
+        self._must(response is not None and response.modality == "audio", event, "no spoken response")
+        assert response is not None
+        if change == "started":
+            self._must(response.playing is None, event, "it had started already")
+            self._must(any(item.kind == "message" for item in response.items), event, "there is no part to play")
+            others = [one for one in self.responses.values() if one.playing == "started"]
+            self._must(not others, event, "another one is playing")
+        else:
+            self._must(response.playing == "started", event, "it is not playing")
+            self._must(change != "stopped" or response.done, event, "more of it may come")
+        response.playing = change
 
 
 _HANDLERS = {

@@ -48,10 +48,14 @@ from avatar.server import (
     voices,
     wire,
 )
+from avatar.server.ephemeral import EphemeralKeys
 from avatar.server.openai import app as openai_app
 from avatar.server.openai.service import Service as OpenAIService
 from avatar.server.provenance import Provenance
+from avatar.server.realtime import calls, client_secrets
 from avatar.server.realtime import socket as realtime
+from avatar.server.realtime.ice import IceServer
+from avatar.server.realtime.session import Session
 from avatar.settings import Settings, load
 from avatar.store import Store
 from avatar.tools.mcp_servers import McpServer, McpServers
@@ -90,6 +94,9 @@ class Service:
         )
         tools = settings.tools
         self.mcp = McpServers([McpServer(**dict(server)) for server in tools.mcp_servers], tools.mcp_allowed_urls)
+        self.ephemeral = EphemeralKeys[Session]()
+        ice = [IceServer(**dict(server)) for server in settings.webrtc.ice_servers]
+        self.calls = calls.Calls(self.house, self.sessions, ice, settings.server.send_timeout_s)
         self._store: Store | None = None
         self._library: VoiceLibrary | None = None
         self._house: House | None = None
@@ -124,6 +131,7 @@ class Service:
             high = _high_quality(settings)
             closing.push_async_callback(high.aclose)
             self._house = _furnish(settings, self.lineup, decoder, self._store, self._library, high, self.mcp)
+            closing.push_async_callback(self.calls.aclose)
             self.lineup.start()
             try:
                 yield
@@ -204,11 +212,19 @@ def assemble(service: Service) -> FastAPI:
     app.add_middleware(
         uploads.LimitedBodies, limits=dict.fromkeys(voices.UPLOADS, MAX_UPLOAD_BYTES + uploads.FORM_BYTES)
     )
-    if keys := access.Keys(server.api_keys):
-        app.add_middleware(access.OnlyWithKey, keys=keys, origins=server.allowed_origins)
+    app.add_middleware(
+        access.OnlyWithKey,
+        keys=access.Keys(server.api_keys),
+        ephemeral=service.ephemeral,
+        origins=server.allowed_origins,
+    )
     if server.allowed_origins:  # outside the keys: a browser asks first, and without one
         app.add_middleware(
-            CORSMiddleware, allow_origins=server.allowed_origins, allow_methods=["*"], allow_headers=["*"]
+            CORSMiddleware,
+            allow_origins=server.allowed_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["Location"],
         )
     if hosts.is_this_machine(server.host):
         app.add_middleware(hosts.OwnNames, origins=server.allowed_origins)
@@ -230,7 +246,11 @@ def assemble(service: Service) -> FastAPI:
     app.include_router(
         chat.router(service.house, service.sessions, service.limits, server.send_timeout_s, server.allowed_origins)
     )
-    app.include_router(realtime.router(service.house, service.sessions, server.send_timeout_s, server.allowed_origins))
+    app.include_router(
+        realtime.router(
+            service.house, service.sessions, server.send_timeout_s, server.allowed_origins, service.ephemeral
+        )
+    )
     app.include_router(conversations.router(service.store))
     app.include_router(models.router(service.shelf))
     app.include_router(models.earlier_paths(service.shelf))
@@ -246,7 +266,11 @@ def assemble(service: Service) -> FastAPI:
         )
     )
     app.include_router(events.router(service.feed, server.send_timeout_s, server.allowed_origins))
-    app.mount("/v1", openai_app.create(service.openai))
+    beginnings = (
+        client_secrets.router(service.house, service.ephemeral),
+        calls.router(service.house, service.calls, service.ephemeral),
+    )
+    app.mount("/v1", openai_app.create(service.openai, *beginnings))
     pages.mount(app)
     return app
 

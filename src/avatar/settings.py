@@ -240,6 +240,28 @@ class ToolsSettings(Section):
     )
 
 
+class IceServerSettings(Section):
+    """A STUN or TURN server."""
+
+    url: str = Field(
+        pattern=r"^(stun:[^\s/?:]+(:\d+)?|turns?:[^\s/?:]+(:\d+)?(\?transport=(udp|tcp))?)$",
+        description="E.g. `stun:host:3478`, `turn:host?transport=udp`.",
+    )
+    username: str = Field("", description="For TURN.")
+    credential: str = Field("", repr=False, description="For TURN.")
+
+
+class WebRtcSettings(Section):
+    """Calls over WebRTC; wants the extra `webrtc`."""
+
+    ice_servers: tuple[IceServerSettings, ...] = Field(
+        (),
+        description="What a call may ask to get through a NAT, each a table with `url` and, for TURN, `username` and "
+        "`credential`; of STUN and TURN the first counts. Empty: nobody is asked, and clients reach the addresses of "
+        "this machine.",
+    )
+
+
 class TelemetrySettings(Section):
     """Traces of every turn for OpenTelemetry: ids, engine names and times, never what was said."""
 
@@ -269,6 +291,7 @@ class Settings(BaseSettings):
     models: ModelsSettings = ModelsSettings()
     media: MediaSettings = MediaSettings()
     tools: ToolsSettings = ToolsSettings()
+    webrtc: WebRtcSettings = WebRtcSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @model_validator(mode="after")

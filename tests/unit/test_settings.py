@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from aiortc.rtcicetransport import parse_stun_turn_uri
 from pydantic import ValidationError
 
 from avatar.conversation.session import SessionPolicy
@@ -110,3 +111,22 @@ def test_an_mcp_server_is_somewhere(tmp_path: Path) -> None:
     file.write_text('[[tools.mcp_servers]]\nlabel = "files"\n')
     with pytest.raises(SetupError, match="either a command or a url"):
         load(file)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["stun:a.example", "stun:a.example:3478", "turn:a.example", "turn:1.2.3.4:99?transport=tcp", "turns:a.example"],
+)
+def test_ice_servers_that_are_taken_can_be_used(url: str) -> None:
+    [server] = load(overrides={"webrtc": {"ice_servers": [{"url": url, "credential": "secret"}]}}).webrtc.ice_servers
+    assert parse_stun_turn_uri(server.url)["host"] in url
+    assert "secret" not in repr(server)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "a.example", "http://a.example", "stun:", "stun:a.example?transport=udp", "turn:a:b", "turn:a?transport=x"],
+)
+def test_ice_servers_that_cannot_be_used_are_refused(url: str) -> None:
+    with pytest.raises(SetupError, match=r"webrtc\.ice_servers"):
+        load(overrides={"webrtc": {"ice_servers": [{"url": url}]}})

@@ -2,12 +2,13 @@
 
 Everything is behind the keys but the two probes. A program sends `Authorization: Bearer KEY`; a browser's WebSocket,
 which cannot set headers, a subprotocol; the page a cookie, which it gets for the key at the door and which does not
-hold the key itself. Knows no route.
+hold the key itself. Ephemeral keys open Realtime sessions and nothing else. Knows no route.
 """
 
 import hmac
 from collections.abc import Sequence
 from hashlib import sha256
+from typing import Any
 from urllib.parse import parse_qs
 
 from fastapi.responses import HTMLResponse, RedirectResponse
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from avatar.core.errors import SetupError, Unauthorized
 from avatar.server import problems
+from avatar.server.ephemeral import PREFIX, EphemeralKeys
 from avatar.server.hosts import is_own_page, is_this_machine
 from avatar.server.openai import errors
 
@@ -27,6 +29,8 @@ COOKIE = "avatar_key"
 COOKIE_DAYS = 90
 KEY_SUBPROTOCOL = "openai-insecure-api-key."
 """Before the key, among a WebSocket's subprotocols: OpenAI's own way for browsers."""
+EPHEMERAL_PATHS = frozenset({"/v1/realtime", "/v1/realtime/calls"})
+"""Where ephemeral keys count: where a session begins."""
 _MAX_FORM_BYTES = 4096
 
 
@@ -67,21 +71,35 @@ def _is_among(given: bytes, known: Sequence[bytes]) -> bool:
     return sum(hmac.compare_digest(given, one) for one in known) > 0  # all of them are compared, whichever it is
 
 
+def key_of(connection: HTTPConnection) -> str | None:
+    """The key that a program, or a browser's WebSocket, sends."""
+    headers = connection.headers
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return key.strip()
+    for protocol in headers.get("sec-websocket-protocol", "").split(","):
+        if protocol.strip().startswith(KEY_SUBPROTOCOL):
+            return protocol.strip().removeprefix(KEY_SUBPROTOCOL)
+    return None
+
+
 class OnlyWithKey:
     """ASGI middleware: what brings no key is refused before anything else sees it.
 
-    `origins`: web origins besides the server's own whose pages may use the cookie.
+    Without `keys` all is open, but for those who bring an ephemeral key that is none. `origins`: web origins besides
+    the server's own whose pages may use the cookie.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, origins: Sequence[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, ephemeral: EphemeralKeys[Any], origins: Sequence[str] = ()) -> None:
         self._app = app
         self._keys = keys
+        self._ephemeral = ephemeral
         self._origins = origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
-        elif scope["path"] == LOGIN_PATH and scope["type"] == "http":
+        elif scope["path"] == LOGIN_PATH and scope["type"] == "http" and self._keys:
             await (await self._log_in(Request(scope, receive)))(scope, receive, send)
         elif scope["path"] in OPEN_PATHS or self._is_admitted(HTTPConnection(scope)):
             await self._app(scope, receive, send)
@@ -89,13 +107,13 @@ class OnlyWithKey:
             await _refusal(scope)(scope, receive, send)
 
     def _is_admitted(self, connection: HTTPConnection) -> bool:
-        headers = connection.headers
-        scheme, _, key = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            return self._keys.admits(key.strip())
-        for protocol in headers.get("sec-websocket-protocol", "").split(","):
-            if protocol.strip().startswith(KEY_SUBPROTOCOL):
-                return self._keys.admits(protocol.strip().removeprefix(KEY_SUBPROTOCOL))
+        key = key_of(connection)
+        if key is not None and key.startswith(PREFIX) and connection.scope["path"] in EPHEMERAL_PATHS:
+            return self._ephemeral.find(key) is not None or self._keys.admits(key)
+        if not self._keys:
+            return True
+        if key is not None:
+            return self._keys.admits(key)
         # Cookies come with the requests of every page of this host, whatever its port.
         is_ours = is_own_page(connection, self._origins)
         return is_ours and self._keys.admits_cookie(connection.cookies.get(COOKIE, ""))
@@ -132,7 +150,8 @@ async def _form_key(request: Request) -> str:
 
 def _refusal(scope: Scope) -> Response:
     """In the words of whoever asks: a program of OpenAI's, one of ours, or a person."""
-    error = Unauthorized("This server wants a key: send it as `Authorization: Bearer KEY`.")
+    key = key_of(HTTPConnection(scope)) or ""
+    error = Unauthorized(_EXPIRED if key.startswith(PREFIX) else _WANTED)
     if scope["path"].startswith("/v1"):
         return errors.response(error, headers=_CHALLENGE)
     if scope["type"] == "http" and scope["method"] == "GET" and "text/html" in Headers(scope=scope).get("accept", ""):
@@ -146,6 +165,11 @@ def _door() -> Response:
     )
 
 
+_WANTED = "This server wants a key: send it as `Authorization: Bearer KEY`."
+_EXPIRED = (
+    "That client secret has expired, is unknown, or does not open this: it is for `/v1/realtime` and "
+    "`/v1/realtime/calls`. Ask for a new one at `/v1/realtime/client_secrets`."
+)
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 _DOOR_POLICY = "default-src 'none'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 _DOOR = """<!doctype html>

@@ -6,7 +6,6 @@ Knows the live session's replies; neither sockets nor where a client's events co
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from avatar.conversation.reply import Plan, Said
 from avatar.core.audio import Pcm
@@ -24,6 +23,7 @@ from avatar.server.realtime.conversation import Conversation
 from avatar.server.realtime.errors import BadEvent
 from avatar.server.realtime.hearing import Hearing
 from avatar.server.realtime.items import InputAudio
+from avatar.server.realtime.loudspeaker import Loudspeaker
 from avatar.server.realtime.planning import NO_WISH, Course, Planner
 from avatar.server.realtime.responses import Reason, Response, ResponseStatus, Usage
 from avatar.server.realtime.server_events import Event
@@ -35,18 +35,6 @@ from avatar.server.realtime.tools import McpTool, Tool
 
 TOKENS_PER_AUDIO_S = 20
 """What OpenAI counts for audio it makes: a token every 50 ms."""
-
-
-class Media(Protocol):
-    """A transport that carries sound beside the events."""
-
-    def play(self, response_id: str, item_id: str, pcm: Pcm, rate_hz: int) -> None:
-        """More sound of a response (float32[n], mono, -1…1), as fast as it is made."""
-        ...
-
-    def end(self, response_id: str, *, is_whole: bool) -> None:
-        """That was all of it; `is_whole`: play it to its end, else stop."""
-        ...
 
 
 @dataclass
@@ -70,7 +58,7 @@ class Answers:
         hearing: Hearing,
         servers: ToolServers,
         tool_calls: ToolCalls,
-        media: Media | None,
+        loudspeaker: Loudspeaker | None,
     ) -> None:
         self.spoke = False
         self._state = state
@@ -78,7 +66,7 @@ class Answers:
         self._tool_calls = tool_calls
         self._planner = Planner(state.house, state.live.engines, state.conversation, servers)
         self._hearing = hearing
-        self._media = media
+        self._loudspeaker = loudspeaker
         self._responses: dict[str, _Live] = {}
         self._course: Course | None = None
         self._turn_of_item: dict[str, str] = {}
@@ -202,12 +190,12 @@ class Answers:
     def _sound(self, live: _Live, pcm: Pcm) -> None:
         self.spoke = True
         live.sounded_samples += pcm.size
-        if self._media is None:
+        if self._loudspeaker is None:
             sound = base64.b64encode(formats.encode(live.course.form, pcm)).decode()
             self._state.tell(*live.response.sound(sound))
         elif live.response.message_id is not None:
             rate_hz = formats.rate_hz(live.course.form)
-            self._media.play(live.response.id, live.response.message_id, pcm, rate_hz)
+            self._loudspeaker.play(live.response.id, live.response.message_id, pcm, rate_hz)
 
     def _note_spoken(self, turn_id: str, live: _Live) -> None:
         item_id = live.response.message_id
@@ -269,8 +257,8 @@ class Answers:
         self._state.tell(*events, *live.response.done(status, usage, reason, error))
         for called in made:
             self._tool_calls.make(called)
-        if self._media is not None and sound_s:
-            self._media.end(live.response.id, is_whole=status != "cancelled")
+        if self._loudspeaker is not None and sound_s:
+            self._loudspeaker.end(live.response.id)
         if live.response.conversation is not None:
             self._hearing.wait_for_user(sound_s)
 

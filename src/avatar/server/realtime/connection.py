@@ -15,9 +15,9 @@ from avatar.conversation.session import LiveSession
 from avatar.core.audio import INPUT_RATE_HZ
 from avatar.core.events import ReplyAudioFrame
 from avatar.server.realtime import beta
-from avatar.server.realtime.answers import Media
 from avatar.server.realtime.client_events import ClientEvent, parse, read
 from avatar.server.realtime.errors import BadEvent
+from avatar.server.realtime.loudspeaker import Loudspeaker
 from avatar.server.realtime.server_events import Event
 from avatar.server.realtime.session import Session
 from avatar.server.realtime.talk import Talk
@@ -34,12 +34,12 @@ async def connected(
     settings: Session,
     send: Callable[[str], None],
     *,
-    media: Media | None = None,
+    loudspeaker: Loudspeaker | None = None,
     is_beta: bool = False,
 ) -> AsyncIterator["Connection"]:
     """Open a session for a client; on exit it is closed and has left nothing behind. `send` takes each text at once.
 
-    `media` carries the sound instead of events. Raises `Overloaded` without engines.
+    `loudspeaker` gets the sound, which else travels in events. Raises `Overloaded` without engines.
     """
     outbox = Outbox()
     opened = await house.open(Request(mode="live", input_rate_hz=INPUT_RATE_HZ), outbox)
@@ -49,7 +49,7 @@ async def connected(
         if told is not None:
             send(json.dumps(told, ensure_ascii=False))
 
-    talk = Talk(opened.session, house, settings, mint, tell, media)
+    talk = Talk(opened.session, house, settings, mint, tell, loudspeaker)
     try:
         talk.begin()
         yield Connection(talk, opened.session, outbox, is_beta=is_beta)

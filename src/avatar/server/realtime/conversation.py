@@ -109,6 +109,11 @@ class Conversation:
         """How an assistant's message sounds: without this it cannot be truncated."""
         self._spoken[item_id] = spoken
 
+    def sound_ms(self, item_id: str) -> float | None:
+        """How long an assistant's message sounds; None if it cannot be truncated."""
+        spoken = self._spoken.get(item_id)
+        return spoken.duration_ms if spoken is not None else None
+
     def retrieve(self, item_id: str) -> Item:
         """The item. Raises `BadEvent`."""
         return self._found(item_id, "item_retrieve_invalid_item_id", "retrieving")

@@ -66,19 +66,21 @@ class Hearing:
             raise BadEvent("invalid_value", "Invalid 'audio': expected whole samples of 16 bits.", "audio")
         self.hear(data if formats.sample_bytes(self.form) == 2 else float_to_pcm16(formats.decode(self.form, data)))
 
-    def hear(self, pcm16: bytes) -> None:
-        """Audio (mono, little-endian int16) at the rate of the session's format. Raises `BufferLimit`, `BadAudio`."""
+    def hear(self, pcm16: bytes, *, is_endless: bool = False) -> None:
+        """Audio (mono, little-endian int16) at the rate of the session's format. Raises `BadAudio`, and `BufferLimit`
+        when the client commits nothing; of what comes by itself (`is_endless`) the latest is kept."""
         rate_hz = formats.rate_hz(self.form)
         self._taken_ms += samples_to_ms(len(pcm16) // 2, rate_hz)
         if self._state.detection is not None:
             if pcm16:
                 self._state.live.audio(pcm16)
             return
-        most_s = self._state.house.policy.buffer.max_s
-        if samples_to_ms((len(self._buffer) + len(pcm16)) // 2, rate_hz) > most_s * 1000:
+        self._buffer += pcm16
+        excess_bytes = len(self._buffer) - 2 * int(self._state.house.policy.buffer.max_s * rate_hz)
+        if excess_bytes > 0 and not is_endless:
             self._buffer.clear()
             raise BufferLimit("The input audio buffer is full, and was emptied. Commit shorter turns.")
-        self._buffer += pcm16
+        del self._buffer[: max(excess_bytes, 0)]
 
     def commit(self) -> None:
         """The turn is over. Raises `BadEvent` when there is none."""

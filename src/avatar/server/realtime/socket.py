@@ -17,11 +17,14 @@ from avatar.conversation.admission import SessionManager
 from avatar.conversation.opening import House
 from avatar.conversation.outbox import OutboxOverflow
 from avatar.core.errors import AvatarError, CapacityError, Overloaded, ServerFull, describe
+from avatar.server.access import key_of
+from avatar.server.ephemeral import EphemeralKeys
 from avatar.server.hosts import is_own_page
 from avatar.server.realtime import errors
+from avatar.server.realtime.client_secrets import beginning
 from avatar.server.realtime.connection import Connection, connected, mint
 from avatar.server.realtime.server_events import ServerEvents
-from avatar.server.realtime.session import RealtimeSession, Session, TranscriptionSession
+from avatar.server.realtime.session import Session, TranscriptionSession
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +40,11 @@ CLOSE_NORMAL, CLOSE_POLICY, CLOSE_INTERNAL_ERROR, CLOSE_TRY_AGAIN_LATER = 1000, 
 
 
 def router(
-    house: Callable[[], House], sessions: SessionManager, send_timeout_s: float, origins: Sequence[str]
+    house: Callable[[], House],
+    sessions: SessionManager,
+    send_timeout_s: float,
+    origins: Sequence[str],
+    keys: EphemeralKeys[Session],
 ) -> APIRouter:
     """The route. `house` raises while engines load; `origins`: web origins besides the server's own."""
     routes = APIRouter()
@@ -48,10 +55,13 @@ def router(
             await socket.close(CLOSE_POLICY)
             return
         offered = socket.scope.get("subprotocols", [])
+        agreed = keys.find(key_of(socket) or "")
         await socket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
         try:
             async with sessions.slot():
-                await Line(socket, house(), send_timeout_s, is_beta=_is_beta(socket, offered)).run()
+                here = house()
+                settings = agreed or _settings(socket, here)
+                await Line(socket, here, settings, send_timeout_s, is_beta=_is_beta(socket, offered)).run()
         except (CapacityError, Overloaded) as error:
             await _refuse(socket, error)
 
@@ -61,6 +71,14 @@ def router(
 def _is_beta(socket: WebSocket, offered: Sequence[str]) -> bool:
     header = socket.headers.get("openai-beta", "")
     return socket.query_params.get("beta") == "1" or header == "realtime=v1" or BETA_SUBPROTOCOL in offered
+
+
+def _settings(socket: WebSocket, house: House) -> Session:
+    """What a session begins with for which nothing was agreed before."""
+    query = socket.query_params
+    if query.get("intent") == "transcription":
+        return TranscriptionSession(type="transcription")
+    return beginning(house, {}, model=query.get("model"))
 
 
 async def _refuse(socket: WebSocket, error: AvatarError) -> None:
@@ -74,9 +92,12 @@ async def _refuse(socket: WebSocket, error: AvatarError) -> None:
 class Line:
     """One client's socket."""
 
-    def __init__(self, socket: WebSocket, house: House, send_timeout_s: float, *, is_beta: bool) -> None:
+    def __init__(
+        self, socket: WebSocket, house: House, settings: Session, send_timeout_s: float, *, is_beta: bool
+    ) -> None:
         self._socket = socket
         self._house = house
+        self._settings = settings
         self._send_timeout_s = send_timeout_s
         self._is_beta = is_beta
         self._waiting: deque[str] = deque()
@@ -85,7 +106,7 @@ class Line:
 
     async def run(self) -> None:
         """Until either side hangs up, or something breaks that should not. Raises `Overloaded` without engines."""
-        async with connected(self._house, self._settings(), self._send, is_beta=self._is_beta) as connection:
+        async with connected(self._house, self._settings, self._send, is_beta=self._is_beta) as connection:
             broken = await self._serve(connection)
         await self._hang_up(broken)
 
@@ -103,13 +124,6 @@ class Line:
             logger.error("a realtime session broke", exc_info=errors_)
             broken = errors_
         return broken
-
-    def _settings(self) -> Session:
-        query = self._socket.query_params
-        if query.get("intent") == "transcription":
-            return TranscriptionSession(type="transcription")
-        model = (query.get("model") or "avatar")[:256]
-        return RealtimeSession(type="realtime", model=model, instructions=self._house.instructions)
 
     async def _hang_up(self, broken: BaseException | None) -> None:
         if self._socket.application_state is not WebSocketState.CONNECTED:

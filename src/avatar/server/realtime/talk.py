@@ -25,7 +25,7 @@ from avatar.core.events import (
 )
 from avatar.server.realtime import errors, formats
 from avatar.server.realtime import session as sessions
-from avatar.server.realtime.answers import Answers, Media
+from avatar.server.realtime.answers import Answers
 from avatar.server.realtime.client_events import (
     AudioAppend,
     AudioClear,
@@ -44,6 +44,7 @@ from avatar.server.realtime.conversation import Conversation
 from avatar.server.realtime.errors import BadEvent
 from avatar.server.realtime.hearing import Hearing, sound_of
 from avatar.server.realtime.items import McpApprovalResponse, UserMessage
+from avatar.server.realtime.loudspeaker import Loudspeaker
 from avatar.server.realtime.planning import NO_WISH, check
 from avatar.server.realtime.server_events import Event, ServerEvents
 from avatar.server.realtime.session import RealtimeSession, Session
@@ -56,7 +57,7 @@ SESSION_S = 3600
 
 
 class Talk:
-    """`tell` takes each server event, in order; `media`, if there is one, the sound. Close it before the session."""
+    """`tell` takes each server event, in order; the `loudspeaker`, where there is one, the sound. Close it first."""
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class Talk:
         settings: Session,
         mint: Callable[[str], str],
         tell: Callable[[Event], None],
-        media: Media | None = None,
+        loudspeaker: Loudspeaker | None = None,
     ) -> None:
         self.events = ServerEvents(mint)
         self._id = mint("sess")
@@ -74,7 +75,10 @@ class Talk:
         self._hearing = Hearing(self._state, lambda: self._answers.create_unbidden())
         self._servers = ToolServers(self._state)
         self._tool_calls = ToolCalls(self._state)
-        self._answers = Answers(self._state, self._hearing, self._servers, self._tool_calls, media)
+        self._answers = Answers(self._state, self._hearing, self._servers, self._tool_calls, loudspeaker)
+        self._loudspeaker = loudspeaker
+        if loudspeaker is not None:
+            loudspeaker.on_change = lambda change, response_id: self._tell_output(change, response_id)
 
     def begin(self) -> None:
         """The first events."""
@@ -100,7 +104,7 @@ class Talk:
     def audio(self, pcm16: bytes) -> None:
         """Microphone audio (mono, little-endian int16, `input_rate_hz`), where it comes beside the events."""
         try:
-            self._hearing.hear(pcm16)
+            self._hearing.hear(pcm16, is_endless=True)
         except AvatarError as error:
             self.refuse(error)
 
@@ -131,7 +135,7 @@ class Talk:
             case AudioClear():
                 self._hearing.clear()
             case OutputClear():
-                raise BadEvent("invalid_value", "`output_audio_buffer.clear` is for WebRTC and SIP.", "type")
+                self._clear_output()
             case ResponseCreate(response=wish):
                 self._answers.create(wish or NO_WISH)
             case ResponseCancel(response_id=response_id):
@@ -184,10 +188,13 @@ class Talk:
                 self._conversation.delete(item_id)
                 self._state.tell(self.events.item_deleted(item_id))
             case ItemTruncate(item_id=item_id, content_index=content_index, audio_end_ms=audio_end_ms):
-                heard = self._conversation.truncate(item_id, content_index, audio_end_ms)
-                if turn_id := self._answers.turn_of(item_id):
-                    self._state.live.cut_heard(turn_id, heard)
-                self._state.tell(self.events.item_truncated(item_id, content_index, audio_end_ms))
+                self._truncate(item_id, content_index, audio_end_ms)
+
+    def _truncate(self, item_id: str, content_index: int, audio_end_ms: int) -> None:
+        heard = self._conversation.truncate(item_id, content_index, audio_end_ms)
+        if turn_id := self._answers.turn_of(item_id):
+            self._state.live.cut_heard(turn_id, heard)
+        self._state.tell(self.events.item_truncated(item_id, content_index, audio_end_ms))
 
     def _create_item(self, event: ItemCreate) -> None:
         if isinstance(event.item, UserMessage):
@@ -201,6 +208,21 @@ class Talk:
         elif isinstance(item, McpApprovalResponse):
             self._tool_calls.answered(item)
 
+    # --- what is played here --------------------------------------------------------------------
+
+    def _clear_output(self) -> None:
+        """Play nothing more; what was not heard, which is known here, is gone from the conversation."""
+        if self._loudspeaker is None:
+            raise BadEvent("invalid_value", "`output_audio_buffer.clear` is for WebRTC and SIP.", "type")
+        for cut in self._loudspeaker.clear():
+            if cut.had_started:
+                self._tell_output("cleared", cut.response_id)
+            if (most_ms := self._conversation.sound_ms(cut.item_id)) is not None:
+                self._truncate(cut.item_id, 0, int(min(cut.played_ms, most_ms)))
+
+    def _tell_output(self, change: str, response_id: str) -> None:
+        self._state.tell(self.events.make(f"output_audio_buffer.{change}", response_id=response_id))
+
     # --- what the session tells -----------------------------------------------------------------
 
     def hear(self, event: SessionEvent) -> None:
@@ -208,6 +230,8 @@ class Talk:
         match event:
             case SpeechStarted(at_ms):
                 self._hearing.speech_started(at_ms)
+                if self._loudspeaker is not None and self._state.live.conduct.interrupts:
+                    self._clear_output()
             case SpeechStopped():
                 self._hearing.speech_stopped(event)
             case TranscriptReady(is_final=True):

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from avatar.conversation.opening import House
 from avatar.core.errors import AvatarError, BadMessage, NotFound
 from avatar.engines.base import Tool as EngineTool
 from avatar.server.realtime.errors import BadEvent
@@ -64,15 +65,7 @@ class ToolServers:
 
     def check(self, tools: Sequence[Tool], param: str) -> None:
         """Raise `BadEvent` for servers that cannot be used here."""
-        labels: set[str] = set()
-        for place, tool in enumerate(tools):
-            if not isinstance(tool, McpTool):
-                continue
-            where = f"{param}[{place}]"
-            if tool.server_label in labels:
-                raise BadEvent("invalid_value", "Two MCP servers have that label.", f"{where}.server_label")
-            labels.add(tool.server_label)
-            self._connection(tool, where)
+        check(tools, self._state.house, param)
         new = sum(isinstance(tool, McpTool) and self._listing(tool) is None for tool in tools)
         if len(self._listings) + new > MAX_SERVERS:
             raise BadEvent("invalid_value", f"A session may use {MAX_SERVERS} MCP servers in all.", param)
@@ -81,7 +74,7 @@ class ToolServers:
         """Find out what those servers offer that are new; items tell of it. They must have passed `check`."""
         for tool in tools:
             if isinstance(tool, McpTool) and self._listing(tool) is None:
-                connection = self._connection(tool, "tools")
+                connection = _connection(tool, self._state.house, "tools")
                 listing = _Listing(_terms(tool), connection, is_brought=tool.server_url is not None)
                 self._listings.append(listing)
                 item = McpListTools(id=self._state.mint("mcpl"), server_label=tool.server_label, tools=[])
@@ -121,22 +114,6 @@ class ToolServers:
         terms = _terms(tool)
         return next((listing for listing in self._listings if listing.terms == terms), None)
 
-    def _connection(self, tool: McpTool, where: str) -> McpConnection:
-        """Made, not used. Raises `BadEvent`."""
-        if tool.connector_id is not None:
-            raise BadEvent("unsupported_value", "There are no connectors here.", f"{where}.connector_id")
-        servers = self._state.house.mcp
-        try:
-            if tool.server_url is None:
-                return servers.known(tool.server_label)
-            headers = dict(tool.headers or {})
-            if tool.authorization is not None:
-                headers["Authorization"] = f"Bearer {tool.authorization}"
-            return servers.brought(McpServer(tool.server_label, url=tool.server_url, headers=headers))
-        except (NotFound, BadMessage) as error:
-            field_ = "server_label" if tool.server_url is None else "server_url"
-            raise BadEvent("invalid_value", str(error), f"{where}.{field_}") from None
-
     def _tell_asked(self, item: McpListTools) -> None:
         item_, before = self._state.conversation.create(item)
         self._state.tell(
@@ -155,6 +132,35 @@ class ToolServers:
         self._state.conversation.replace(done)
         self._state.tell(self._state.events.make(f"mcp_list_tools.{how}", item_id=item.id))
         self._state.tell_done(done)
+
+
+def check(tools: Sequence[Tool], house: House, param: str) -> None:
+    """Raise `BadEvent` for servers that no session can use here."""
+    labels: set[str] = set()
+    for place, tool in enumerate(tools):
+        if not isinstance(tool, McpTool):
+            continue
+        where = f"{param}[{place}]"
+        if tool.server_label in labels:
+            raise BadEvent("invalid_value", "Two MCP servers have that label.", f"{where}.server_label")
+        labels.add(tool.server_label)
+        _connection(tool, house, where)
+
+
+def _connection(tool: McpTool, house: House, where: str) -> McpConnection:
+    """Made, not used. Raises `BadEvent`."""
+    if tool.connector_id is not None:
+        raise BadEvent("unsupported_value", "There are no connectors here.", f"{where}.connector_id")
+    try:
+        if tool.server_url is None:
+            return house.mcp.known(tool.server_label)
+        headers = dict(tool.headers or {})
+        if tool.authorization is not None:
+            headers["Authorization"] = f"Bearer {tool.authorization}"
+        return house.mcp.brought(McpServer(tool.server_label, url=tool.server_url, headers=headers))
+    except (NotFound, BadMessage) as error:
+        field_ = "server_label" if tool.server_url is None else "server_url"
+        raise BadEvent("invalid_value", str(error), f"{where}.{field_}") from None
 
 
 def _terms(tool: McpTool) -> McpTool:

@@ -8,8 +8,9 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol, TypeVar
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -247,12 +248,12 @@ class Ears:
     def _do(self, action: Action) -> None:
         match action:
             case AskEnd():
-                self._ask(self._end_verdict())
+                self._ask(self._end_verdict)
             case AskOverlap(OverlapStage.SOUND):
                 echo = self._overlap.is_echo(self._since_onset())
                 self.tell(OverlapVerdict(OverlapSound.ECHO if echo else OverlapSound.UNKNOWN))
             case AskOverlap(stage):
-                self._ask(self._overlap_verdict(over=stage is OverlapStage.OVER))
+                self._ask(partial(self._overlap_verdict, over=stage is OverlapStage.OVER))
             case BeginTurn(at_ms):
                 self._begin(at_ms)
                 self._act(action)
@@ -292,11 +293,11 @@ class Ears:
         frames = int((self._heard_frames * self._frame_ms - self._turns.onset_ms + ONSET_LEAD_MS) / self._frame_ms)
         return np.concatenate([silence(0), *list(self._preroll)[-frames:]])
 
-    def _ask(self, verdict: Coroutine[Any, Any, Event]) -> None:
+    def _ask(self, verdict: Callable[[], Awaitable[Event]]) -> None:
         """Frames that come meanwhile are held, so that the answer falls at the same place in any run."""
 
         async def ask() -> None:
-            answer = await verdict
+            answer = await verdict()
             self._asking = False
             self.tell(answer)
             self._catch_up()
@@ -306,8 +307,8 @@ class Ears:
 
     async def _end_verdict(self) -> EndVerdict:
         assert self.utterance is not None
-        sound = self._in_time(self._end_of_turn.probability(self.utterance.pcm), "end-of-turn detection")
-        words = self._in_time(self.utterance.last_words(), "speech recognition")
+        sound = self._in_time(partial(self._end_of_turn.probability, self.utterance.pcm), "end-of-turn detection")
+        words = self._in_time(self.utterance.last_words, "speech recognition")
         probability, said = await asyncio.gather(sound, words)
         return EndVerdict(probability, completeness(said.text, said.language) if said else Completeness.UNKNOWN)
 
@@ -321,13 +322,13 @@ class Ears:
             return (await utterance.listen()).text
 
         utterance = self.utterance
-        words = await self._in_time(listen(), "speech recognition")
+        words = await self._in_time(listen, "speech recognition")
         return OverlapVerdict(OverlapSound.UNKNOWN if words is None else self._overlap.judge(words, over=over))
 
-    async def _in_time(self, answer: Awaitable[T], what: str) -> T | None:
+    async def _in_time(self, answer: Callable[[], Awaitable[T]], what: str) -> T | None:
         """None when it comes too late, or not at all: the machine goes by what it knows."""
         try:
-            return await within(VERDICT_TIMEOUT_S, answer, what)
+            return await within(VERDICT_TIMEOUT_S, answer(), what)
         except AvatarError as error:
             logger.warning("%s gave no answer in time (%s)", what, type(error).__name__)
             return None

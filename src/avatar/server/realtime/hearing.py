@@ -33,6 +33,7 @@ class Hearing:
         self._speech_began_ms = 0.0
         self._turns: dict[str, tuple[str, float]] = {}
         self._unanswered: list[str] = []
+        self._written: set[str] = set()
         self._buffer = bytearray()
         self._taken_ms = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -140,12 +141,16 @@ class Hearing:
         return True
 
     def written(self, item: UserMessage) -> None:
-        """A user's message that the client made; what is said in it is found out. Call once it has its id."""
+        """A user's message that the client made, and whose id is known; what is said in it is found out.
+
+        As documented no transcription event tells of it: those are for what was in the input buffer.
+        """
         self._unanswered.append(item.id or "")
         sound, sample_bytes = sound_of(item), formats.sample_bytes(self.form)
         pcm16 = float_to_pcm16(formats.decode(self.form, sound[: len(sound) // sample_bytes * sample_bytes]))
         if pcm16 and item.id:
             self.untold[item.id] = asyncio.Event()
+            self._written.add(item.id)
             self._transcribe(item.id, pcm16, formats.rate_hz(self.form))
 
     def take_unanswered(self) -> list[str]:
@@ -195,9 +200,11 @@ class Hearing:
 
     def _tells(self, item_id: str) -> bool:
         """Whether the client is told what was said."""
-        return self._state.settings.audio.input.transcription is not None and item_id in self.untold
+        is_awaited = item_id in self.untold and item_id not in self._written
+        return self._state.settings.audio.input.transcription is not None and is_awaited
 
     def _told(self, item_id: str) -> None:
+        self._written.discard(item_id)
         if item_id in self.untold:
             self.untold.pop(item_id).set()
 

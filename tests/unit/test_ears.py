@@ -1,6 +1,7 @@
 """The microphone: the same audio gives the same turns, however it is chunked; the utterance holds all of the speech."""
 
 import asyncio
+import gc
 
 import numpy as np
 import pytest
@@ -96,6 +97,22 @@ async def test_a_large_chunk_leaves_the_loop_free_and_loses_nothing() -> None:
     assert 0 <= 5 * AUDIO.size // 512 - len(frames) < QUIET_FRAMES  # in the quiet at its end, some wait for company
     assert len([action for action in actions if isinstance(action, BeginTurn)]) >= 5
     await ears.aclose()
+
+
+async def test_a_verdict_that_is_called_off_before_it_began_leaves_nothing_behind() -> None:
+    stt, end = FakeSpeechToText(), FakeEndOfTurn(0.1)
+    ears = Ears(
+        FakeVoiceActivity(), end, lambda: Utterance(stt, None, 5), NO_REPLY, TurnPolicy(), 16_000, lambda action: None
+    )
+    for frame in [tone(0.3, 32)] * 10 + [tone(0.0, 32)] * 10:
+        if not ears.waits:
+            ears.hear(float_to_pcm16(frame))
+    assert ears.waits
+    utterance = ears.clear()
+    assert utterance is not None
+    await utterance.aclose()
+    await ears.aclose()
+    gc.collect()  # a coroutine that nobody awaited would be complained of
 
 
 async def test_looking_at_an_utterance_copies_nothing_and_what_was_seen_stays() -> None:

@@ -61,6 +61,7 @@ async def test_a_spoken_conversation(talk: Talk, detection: dict[str, Any]) -> N
             "conversation.item.input_audio_transcription.delta",
             "conversation.item.input_audio_transcription.completed",
             "response.created",
+            "rate_limits.updated",
             "response.output_item.added",
             "conversation.item.added",
             "response.content_part.added",
@@ -225,6 +226,43 @@ async def test_tools_in_parallel(talk: Talk) -> None:
     assert [message.role for message in talk.fakes.llm.requests[-1]][1:] == ["user", "assistant", "tool", "tool"]
 
 
+async def test_tools_one_at_a_time(talk: Talk) -> None:
+    talk.fakes.llm.calls = (ToolCall("call_a", "weather", "{}"), ToolCall("call_b", "weather", "{}"))
+    talk.fakes.llm.replies = ""
+    async with calling(talk.client) as line:
+        await line.update(tools=[WEATHER], parallel_tool_calls=False, **TEXT)
+        await line.send("conversation.item.create", item=HELLO)
+        await line.send("response.create")
+        response = (await line.until("response.done"))["response"]
+        assert [item["call_id"] for item in response["output"]] == ["call_a"]
+        await line.send("response.create", response={"parallel_tool_calls": True})
+        response = (await line.until("response.done"))["response"]
+        assert [item["call_id"] for item in response["output"]] == ["call_a", "call_b"]
+
+
+@pytest.mark.parametrize(("prefix_ms", "silence_ms"), [(0, 300), (250, 500)])
+async def test_where_the_audio_of_a_turn_begins_and_ends(talk: Talk, prefix_ms: int, silence_ms: int) -> None:
+    detection = {"type": "server_vad", "prefix_padding_ms": prefix_ms, "silence_duration_ms": silence_ms}
+    async with calling(talk.client) as line:
+        await line.update(audio={"input": {"turn_detection": detection, "transcription": {"model": "any"}}}, **TEXT)
+        await line.speak(tone(0.0, 600))
+        await line.speak(SPEECH)
+        await line.speak(QUIET)
+        done = await line.until("conversation.item.input_audio_transcription.completed")
+        began = line.of("input_audio_buffer.speech_started")[0]["audio_start_ms"]
+        ended = line.of("input_audio_buffer.speech_stopped")[0]["audio_end_ms"]
+        assert began == pytest.approx(600 - prefix_ms, abs=40)
+        assert ended == pytest.approx(600 + 800 + silence_ms, abs=40)
+        assert done["usage"]["seconds"] == pytest.approx((ended - began) / 1000, abs=0.002)
+
+
+async def test_an_item_that_says_it_is_growing_is_complete(talk: Talk) -> None:
+    async with calling(talk.client) as line:
+        await line.send("conversation.item.create", item=HELLO | {"status": "in_progress", "id": "mine"})
+        done = await line.until("conversation.item.done")
+        assert (done["item"]["id"], done["item"]["status"]) == ("mine", "completed")
+
+
 async def test_a_call_alone_is_an_answer(talk: Talk) -> None:
     talk.fakes.llm.calls, talk.fakes.llm.replies = (ToolCall("call_a", "weather", "{}"),), ""
     async with calling(talk.client) as line:
@@ -339,7 +377,8 @@ async def test_somebody_who_says_nothing_is_spoken_to(talk: Talk) -> None:
         await line.update(audio={"input": {"turn_detection": {"type": "server_vad", "idle_timeout_ms": 5000}}}, **TEXT)
         await line.send("response.create")
         await line.until("response.done")
-        await line.until("input_audio_buffer.timeout_triggered")
+        triggered = await line.until("input_audio_buffer.timeout_triggered")
+        assert (triggered["audio_start_ms"], triggered["audio_end_ms"]) == (0, 0)  # no microphone was sent
         await line.until("response.done")
 
 

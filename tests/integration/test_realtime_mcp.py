@@ -84,22 +84,19 @@ async def test_a_call_and_the_answer_made_of_it(talk: Talk) -> None:
         await called(line)
         assert response["status"] == "completed"
         assert [(item["type"], item["output"]) for item in response["output"]] == [("mcp_call", None)]
-        assert (
-            line.order[-11:]
-            == [
-                "response.created",
-                "response.output_item.added",
-                "conversation.item.added",
-                "response.mcp_call_arguments.delta",
-                "response.mcp_call_arguments.done",
-                "response.mcp_call.in_progress",
-                "response.output_item.done",
-                "response.done",
-                "response.mcp_call.completed",
-                "conversation.item.done",
-            ][-11:]
-            or line.order[-10] == "response.created"
-        )
+        assert line.order[-11:] == [
+            "response.created",
+            "rate_limits.updated",
+            "response.output_item.added",
+            "conversation.item.added",
+            "response.mcp_call_arguments.delta",
+            "response.mcp_call_arguments.done",
+            "response.mcp_call.in_progress",
+            "response.output_item.done",
+            "response.done",
+            "response.mcp_call.completed",
+            "conversation.item.done",
+        ]
         done = line.events[-1]["item"]
         assert (done["name"], done["arguments"], done["output"], done["error"]) == ("add", ADD.arguments, "3", None)
         await line.send("response.create")
@@ -226,6 +223,22 @@ async def test_which_tools_the_model_gets(talk: Talk) -> None:
         await line.until("error", 2)
         await line.send("response.create", response={"conversation": "none", "tools": [TESTS]})
         assert (await line.until("error"))["error"]["param"] == "response.tools"
+
+
+async def test_of_a_long_result_the_model_is_told_the_beginning(talk: Talk) -> None:
+    talk.fakes.llm.context_tokens, words = 1000, "word " * 5000
+    talk.fakes.llm.calls = (ToolCall("call_a", "weather", "{}"),)
+    async with calling(talk.client) as line:
+        await line.update(tools=[{"type": "function", "name": "weather"}], instructions="", **TEXT)
+        call = (await ask(line))["output"][0]
+        output = {"type": "function_call_output", "call_id": call["call_id"], "output": words}
+        await line.send("conversation.item.create", item=output)
+        await line.send("response.create")
+        assert (await line.until("response.done"))["response"]["status"] == "completed"
+    told = talk.fakes.llm.requests[-1]
+    assert [message.role for message in told] == ["user", "assistant", "tool"]
+    assert words.startswith(told[-1].content.removesuffix(" (cut off)"))
+    assert 200 < talk.fakes.llm.count_tokens(told[-1].content) < 500
 
 
 async def test_what_is_said_first_and_a_call_that_outlives_its_response(talk: Talk) -> None:

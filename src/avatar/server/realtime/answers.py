@@ -44,6 +44,7 @@ class _Live:
     response: Response
     course: Course
     calls: list[tuple[str, str, str]] = field(default_factory=list)
+    called: bool = False
     sounded_samples: int = 0
     text: str = ""
     problem: ErrorOccurred | None = None
@@ -161,7 +162,7 @@ class Answers:
                 self._end(self.active, "cancelled", "turn_detected")
         response = Response(self._state.events, course.settings, conversation)
         self._responses[turn_id] = _Live(response, course)
-        self._state.tell(*response.created())
+        self._state.tell(*response.created(), self._state.events.no_limits())
 
     # --- how it goes on -------------------------------------------------------------------------
 
@@ -178,7 +179,8 @@ class Answers:
             case ReplyAudioFrame(_, pcm):
                 self._sound(live, pcm)
             case ReplyCalls(_, calls):
-                for call in calls:
+                for call in calls if live.course.calls_in_parallel else calls[: 0 if live.called else 1]:
+                    live.called = True
                     speaks = live.text and live.course.settings.modality == "audio"
                     if speaks or call[1] in live.course.offers:
                         live.calls.append(call)  # what is being said comes first, and what we call is called last

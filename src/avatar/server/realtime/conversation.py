@@ -70,7 +70,9 @@ class Conversation:
         place = self._order.index(item_id)
         return self._order[place - 1] if place else None
 
-    def create(self, item: Item, previous_item_id: str | None = None) -> tuple[Item, str | None]:
+    def create(
+        self, item: Item, previous_item_id: str | None = None, *, by_client: bool = False
+    ) -> tuple[Item, str | None]:
         """Put `item` after the one named, first (`ROOT`), or last; give it an id if it has none.
 
         Returns it and the id of the one before it.
@@ -82,6 +84,8 @@ class Conversation:
         place = self._place_after(previous_item_id)
         item_id = item.id or self._mint("item")
         update = {"id": item_id}
+        if by_client and getattr(item, "status", None) == "in_progress":
+            update["status"] = "completed"  # nothing is going to complete it
         if isinstance(item, FunctionCall) and item.call_id is None:
             update["call_id"] = self._mint("call")
         item = item.model_copy(update=update)

@@ -6,6 +6,7 @@ Knows of responses only that somebody may want to break a silence.
 import asyncio
 import base64
 import binascii
+import math
 from collections.abc import Callable
 
 from avatar.core.audio import float_to_pcm16, samples_to_ms
@@ -30,7 +31,7 @@ class Hearing:
         self.untold: dict[str, asyncio.Event] = {}
         self._state = state
         self._break_silence = break_silence
-        self._speech_began_ms = 0.0
+        self._speech_began_ms = self._preroll_ms = 0.0
         self._turns: dict[str, tuple[str, float]] = {}
         self._unanswered: list[str] = []
         self._written: set[str] = set()
@@ -58,6 +59,7 @@ class Hearing:
         """From now on as the session's settings have it; what was in the buffer is gone."""
         self._buffer.clear()
         turns = turn_policy(self._state.house.policy.turns, self._state.detection)
+        self._preroll_ms = turns.preroll_ms if turns is not None else 0.0
         self._state.live.listen(turns, formats.rate_hz(self.form), self._taken_ms)
 
     def append(self, audio: str) -> None:
@@ -108,20 +110,23 @@ class Hearing:
     # --- turns ----------------------------------------------------------------------------------
 
     def speech_started(self, at_ms: float) -> None:
-        """Somebody speaks."""
+        """Somebody speaks. As documented the client is told where the audio of the turn begins: a little before."""
         self.stop_waiting()
-        self.speech, self._speech_began_ms = self._state.mint("item"), at_ms
-        self._state.tell(self._state.events.speech_started(self.speech, at_ms))
+        self.speech, self._speech_began_ms = self._state.mint("item"), max(0.0, at_ms - self._preroll_ms)
+        self._state.tell(self._state.events.speech_started(self.speech, self._speech_began_ms))
 
     def speech_stopped(self, event: SpeechStopped) -> None:
-        """They are silent; it may have been a turn."""
+        """They are silent; it may have been a turn, which is told, as documented, with the silence that ended it."""
         item_id, self.speech = self.speech, None
         if item_id is None:
             return
-        self._state.tell(self._state.events.speech_stopped(item_id, event.at_ms))
+        detection = self._state.detection
+        silence_ms = detection.silence_duration_ms if isinstance(detection, ServerVad) else math.inf
+        ended_ms = max(event.at_ms, min(event.at_ms + silence_ms, self._taken_ms))
+        self._state.tell(self._state.events.speech_stopped(item_id, ended_ms))
         if event.turn_id is None:
             return
-        self._turns[event.turn_id] = (item_id, (event.at_ms - self._speech_began_ms) / 1000)
+        self._turns[event.turn_id] = (item_id, (ended_ms - self._speech_began_ms) / 1000)
         self._add_spoken(item_id)
 
     def turn_understood(self, event: TranscriptReady) -> bool:
@@ -222,10 +227,13 @@ class Hearing:
         detection = self._state.detection
         if isinstance(detection, ServerVad) and detection.idle_timeout_ms is not None and self.speech is None:
             wait_s = sound_s + detection.idle_timeout_ms / 1000
-            self._silence = asyncio.get_running_loop().call_later(wait_s, self._nobody_spoke, self._taken_ms)
+            self._silence = asyncio.get_running_loop().call_later(
+                wait_s, self._nobody_spoke, self._taken_ms, detection.idle_timeout_ms
+            )
 
-    def _nobody_spoke(self, since_ms: float) -> None:
+    def _nobody_spoke(self, since_ms: float, for_ms: float) -> None:
         self._silence = None
+        since_ms = max(since_ms, self._taken_ms - for_ms)  # from when it had been played
         item_id = self._state.mint("item")
         self._state.tell(self._state.events.timeout_triggered(item_id, since_ms, self._taken_ms))
         self._add_spoken(item_id)

@@ -58,6 +58,8 @@ class Course:
     prompt_tokens: Callable[[], int]
     offers: dict[str, Offer]
     """Tools of MCP servers, by the names that the model knows them by; complete once it was asked."""
+    calls_in_parallel: bool = True
+    """Whether more than the first of several calls count."""
 
 
 def turn_policy(policy: TurnPolicy, detection: ServerVad | SemanticVad | None) -> TurnPolicy | None:
@@ -133,7 +135,9 @@ class Planner:
         )
         audio = {"format": form.wire(), "voice": voice if isinstance(voice, str) else voice.id}
         settings = ResponseSettings(modality, audio, most, wish.metadata)
-        return Course(plan, settings, form, lambda: asked[0], offers)
+        parallel = wish.parallel_tool_calls
+        in_parallel = session.parallel_tool_calls if parallel is None else parallel
+        return Course(plan, settings, form, lambda: asked[0], offers, in_parallel)
 
     def _offer(
         self, tools: Sequence[Tool], choice: ToolChoice, offers: dict[str, Offer], on_offer: list[EngineTool]
@@ -157,18 +161,32 @@ class Planner:
         sampling: Sampling,
     ) -> list[Message]:
         last = [Message("user", user_text)] if user_text else []
-        if own is not None:
-            return _as_templates_want(prompt(instructions, own) + last)
         room = self._engines.llm.context_tokens - sampling.max_tokens - PROMPT_MARGIN_TOKENS
+
+        def told(items: Sequence[Item]) -> list[Message]:
+            return [self._short(message, room) for message in prompt(instructions, items)] + last
+
+        if own is not None:
+            return _as_templates_want(told(own))
         items = [item for item in self._conversation.items if item.id not in self._left_out]
-        messages = prompt(instructions, items) + last
+        messages = told(items)
         if session.truncation == "disabled" or self._tokens(messages) <= room:
             return _as_templates_want(messages)
         keep = session.truncation.retention_ratio if isinstance(session.truncation, RetentionRatio) else SHRINK_TO
         while len(items) > 1 and self._tokens(messages) > room * keep:
             self._left_out.add(items.pop(0).id)
-            messages = prompt(instructions, items) + last
+            messages = told(items)
         return _as_templates_want(messages)
+
+    def _short(self, message: Message, room: int) -> Message:
+        """Of what a tool came to no more than fills half of the context: its beginning says most."""
+        if message.role != "tool" or (tokens := self._cost(message)) <= room // 2:
+            return message
+        text = message.content
+        while text and tokens > room // 2:
+            text = text[: min(len(text) - 1, len(text) * room // (2 * tokens))]
+            tokens = self._engines.llm.count_tokens(text) + MESSAGE_OVERHEAD_TOKENS
+        return replace(message, content=text + " (cut off)")
 
     def _tokens(self, messages: Sequence[Message]) -> int:
         return sum(self._cost(message) for message in messages)

@@ -34,6 +34,10 @@ class ServerEvents:
         """`created` or `updated`: the session as `session.wire` tells it."""
         return self.make(f"session.{change}", session=session)
 
+    def no_limits(self) -> Event:
+        """What clients are told at the beginning of a response: here nothing is rationed."""
+        return self.make("rate_limits.updated", rate_limits=[])
+
     # --- what is heard --------------------------------------------------------------------------
 
     def speech_started(self, item_id: str, audio_start_ms: float) -> Event:

@@ -201,7 +201,7 @@ class Talk:
             sound_of(event.item)
         elif isinstance(event.item, McpApprovalResponse):
             self._tool_calls.check(event.item)
-        item, before = self._conversation.create(event.item, event.previous_item_id)
+        item, before = self._conversation.create(event.item, event.previous_item_id, by_client=True)
         self._state.tell(self.events.item_added(item, before), self.events.item_done(item, before))
         if isinstance(item, UserMessage):
             self._hearing.written(item)

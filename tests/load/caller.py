@@ -107,8 +107,7 @@ class Caller:
         self._http = aiohttp.ClientSession()
         try:
             self._socket = await self._http.ws_connect(self._url, max_msg_size=0)
-            await self._socket.send_json(self._start_message())
-            self.ready = await self._first_message()
+            self.ready = await self._begin()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             await self._http.close()
             raise CallFailed(type(error).__name__) from None
@@ -160,6 +159,11 @@ class Caller:
 
     # --- what is sent ---------------------------------------------------------------------------
 
+    async def _begin(self) -> dict[str, Any]:
+        """Begin the session. Raises `CallFailed`."""
+        await self._socket.send_json(self._start_message())
+        return await self._first_message()
+
     def _start_message(self) -> dict[str, Any]:
         audio = {"format": "pcm16", "sample_rate": INPUT_RATE_HZ} if self._mode == "live" else {"format": "webm"}
         return {"type": "session.start", "mode": self._mode, "audio": audio}
@@ -199,22 +203,30 @@ class Caller:
     async def _send_frame(self) -> None:
         if not self._speech:
             self._noise.rotate(-1)
-            await self._socket.send_bytes(self._noise[0])
+            await self._send_audio(self._noise[0])
             return
-        await self._socket.send_bytes(self._speech.popleft())
+        await self._send_audio(self._speech.popleft())
         if not self._speech:
             self._spoken_s = asyncio.get_running_loop().time()
             self._spoken.set()
 
+    async def _send_audio(self, frame: bytes) -> None:
+        await self._socket.send_bytes(frame)
+
     async def _report_playback(self) -> None:
         if not self._player:
             return
-        now_s, begun_s = asyncio.get_running_loop().time(), self._player.first_audible_s
         played_ms = self._played_s() * 1000
         await self._socket.send_json({"type": "playback", "turn_id": self._turn_id, "played_ms": played_ms})
-        if self._hear_s is not None and begun_s is not None and now_s - begun_s >= self._hear_s:
+        if self._heard_enough:
             self._interrupted = True
             await self._socket.send_json({"type": "interrupt"})
+
+    @property
+    def _heard_enough(self) -> bool:
+        begun_s = self._player.first_audible_s if self._player else None
+        heard_s = asyncio.get_running_loop().time() - begun_s if begun_s is not None else 0.0
+        return self._hear_s is not None and heard_s >= self._hear_s
 
     # --- what is received -----------------------------------------------------------------------
 

@@ -44,7 +44,7 @@ class _Live:
     response: Response
     course: Course
     calls: list[tuple[str, str, str]] = field(default_factory=list)
-    called: bool = False
+    call_text: str = ""
     sounded_samples: int = 0
     text: str = ""
     problem: ErrorOccurred | None = None
@@ -179,13 +179,8 @@ class Answers:
             case ReplyAudioFrame(_, pcm):
                 self._sound(live, pcm)
             case ReplyCalls(_, calls):
-                for call in calls if live.course.calls_in_parallel else calls[: 0 if live.called else 1]:
-                    live.called = True
-                    speaks = live.text and live.course.settings.modality == "audio"
-                    if speaks or call[1] in live.course.offers:
-                        live.calls.append(call)  # what is being said comes first, and what we call is called last
-                    else:
-                        self._state.tell(*live.response.call(call[0], call[1], _pieces(call[2])))
+                for call in calls:
+                    self._called(live, call)
             case ReplyDone():
                 self._done(event, live)
 
@@ -198,6 +193,18 @@ class Answers:
         elif live.response.message_id is not None:
             rate_hz = formats.rate_hz(live.course.form)
             self._loudspeaker.play(live.response.id, live.response.message_id, pcm, rate_hz)
+
+    def _called(self, live: _Live, call: tuple[str, str, str]) -> None:
+        """The model wants a call. What is being said comes first, and what we call is called last."""
+        if live.call_text and not live.course.calls_in_parallel:
+            return
+        call_id, name, arguments = call
+        live.call_text += name + arguments
+        is_speaking = live.text and live.course.settings.modality == "audio"
+        if is_speaking or name in live.course.offers:
+            live.calls.append(call)
+        else:
+            self._state.tell(*live.response.call(call_id, name, _pieces(arguments)))
 
     def _note_spoken(self, turn_id: str, live: _Live) -> None:
         item_id = live.response.message_id
@@ -253,7 +260,7 @@ class Answers:
         sound_s = live.sounded_samples / formats.rate_hz(live.course.form)
         usage = Usage(
             input_text=live.course.prompt_tokens(),
-            output_text=self._state.live.engines.llm.count_tokens(live.text),
+            output_text=self._state.live.engines.llm.count_tokens(live.text + live.call_text),
             output_audio=round(sound_s * TOKENS_PER_AUDIO_S),
         )
         self._state.tell(*events, *live.response.done(status, usage, reason, error))

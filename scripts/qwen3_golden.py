@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from avatar.engines.tts.qwen3.config import CheckpointError
+from avatar.engines.tts.checkpoints import CheckpointError
 from avatar.engines.tts.qwen3.golden_cases import (
     Arrays,
     GoldenModel,

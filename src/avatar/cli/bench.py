@@ -71,8 +71,8 @@ def qwen3(
 def _run(model: Path, chosen: "Options", plan: "Plan", device: str, out: Path, *, fp8: bool) -> None:
     import torch
 
+    from avatar.engines.tts.checkpoints import CheckpointError
     from avatar.engines.tts.qwen3 import bench as suite
-    from avatar.engines.tts.qwen3.config import CheckpointError
     from avatar.engines.tts.qwen3.ticks import Limits
 
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())

@@ -6,7 +6,8 @@ Loads nothing and imports no package of an engine.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from avatar.engines.tts.qwen3.config import CheckpointError, Kind, ModelConfig, Section
+from avatar.engines.tts.checkpoints import CheckpointError
+from avatar.engines.tts.qwen3.config import Kind, ModelConfig, Section
 
 _CODEC_TYPE = "qwen3_tts_tokenizer_12hz"
 

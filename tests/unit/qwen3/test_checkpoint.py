@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from avatar.engines.tts.checkpoints import CheckpointError
 from avatar.engines.tts.qwen3.checkpoint import CODEC_DIR, read_checkpoint
-from avatar.engines.tts.qwen3.config import CheckpointError
 from tests.unit.qwen3.conftest import load_golden_set
 from tests.unit.qwen3.models import checkpoint, rows
 

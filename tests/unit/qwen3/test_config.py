@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from avatar.engines.tts.qwen3.config import CheckpointError, Draw, ModelConfig, Sampling
+from avatar.engines.tts.checkpoints import CheckpointError
+from avatar.engines.tts.qwen3.config import Draw, ModelConfig, Sampling
 from tests.unit.qwen3.conftest import GOLDEN_DIR
 
 Json = dict[str, Any]

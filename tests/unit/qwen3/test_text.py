@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 
-from avatar.engines.tts.qwen3.config import CheckpointError
+from avatar.engines.tts.checkpoints import CheckpointError
 from avatar.engines.tts.qwen3.text import Committer, TextTokenizer
 from tests.unit.qwen3.conftest import GOLDEN_DIR
 

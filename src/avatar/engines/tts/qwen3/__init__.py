@@ -1,1 +1,4 @@
-"""Streaming Qwen3-TTS in plain PyTorch. All but its adapter stands alone: torch, safetensors, tokenizers, numpy."""
+"""Streaming Qwen3-TTS in plain PyTorch: torch, safetensors, tokenizers, numpy.
+
+All but its adapter stands alone, beside what reads tensors (`checkpoints`, `weights`).
+"""

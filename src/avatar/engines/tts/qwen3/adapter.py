@@ -21,10 +21,11 @@ from avatar.core.audio import Pcm, ms_to_samples, resample, silence
 from avatar.core.errors import EngineFailed, EngineLost
 from avatar.core.voices import Reference
 from avatar.engines.base import Capabilities, Mark, SpeechChunk
+from avatar.engines.tts.checkpoints import CheckpointError
 from avatar.engines.tts.parts import letters, split, word_ends
 from avatar.engines.tts.qwen3.checkpoint import read_checkpoint
 from avatar.engines.tts.qwen3.codec.config import SAMPLE_RATE_HZ
-from avatar.engines.tts.qwen3.config import CheckpointError, ModelConfig
+from avatar.engines.tts.qwen3.config import ModelConfig
 from avatar.engines.tts.qwen3.engine import Engine, EngineStopped, Options, Report, Session
 from avatar.engines.tts.qwen3.prompt import AUTO
 from avatar.engines.tts.qwen3.speech import Packet

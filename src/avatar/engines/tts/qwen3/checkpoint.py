@@ -12,8 +12,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from avatar.engines.tts.checkpoints import CheckpointError
 from avatar.engines.tts.qwen3.codec import CodecConfig, CodecDecoder, CodecEncoder, load_codec
-from avatar.engines.tts.qwen3.config import CODE_GROUPS, CheckpointError, ModelConfig, Section
+from avatar.engines.tts.qwen3.config import CODE_GROUPS, ModelConfig, Section
 from avatar.engines.tts.qwen3.kernels import Kernels
 from avatar.engines.tts.qwen3.matrices import choose_product
 from avatar.engines.tts.qwen3.predictor import Predictor
@@ -22,7 +23,7 @@ from avatar.engines.tts.qwen3.sampling import CONTROL_CODES
 from avatar.engines.tts.qwen3.speaker import SpeakerConfig, SpeakerEncoder, load_speaker_encoder
 from avatar.engines.tts.qwen3.talker import Talker
 from avatar.engines.tts.qwen3.text import TextTokenizer
-from avatar.engines.tts.qwen3.weights import Weights
+from avatar.engines.tts.weights import Weights
 
 T = TypeVar("T")
 

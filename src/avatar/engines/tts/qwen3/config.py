@@ -9,15 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, cast, get_args
 
+from avatar.engines.tts.checkpoints import CheckpointError
+
 T = TypeVar("T")
 
 Kind = Literal["base", "custom_voice", "voice_design"]
 CODE_GROUPS = 16
 """Codebooks a frame has in the 12 Hz tokenizer; the predictor makes all but the first."""
-
-
-class CheckpointError(ValueError):
-    """A model directory that cannot be used; the message names the file and the key or tensor."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 from avatar.engines.tts.qwen3.config import TransformerConfig
 from avatar.engines.tts.qwen3.matrices import Dense, EightBit, Matrix, Product
 from avatar.engines.tts.qwen3.operations import TORCH, Operations
-from avatar.engines.tts.qwen3.weights import Weights
+from avatar.engines.tts.weights import Weights
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from avatar.engines.tts.qwen3.config import CODE_GROUPS, ModelConfig
 from avatar.engines.tts.qwen3.predictor import Predictor
 from avatar.engines.tts.qwen3.speaker import SpeakerConfig, SpeakerEncoder
 from avatar.engines.tts.qwen3.talker import Talker
-from avatar.engines.tts.qwen3.weights import Weights
+from avatar.engines.tts.weights import Weights
 
 Size = Literal["0.6b", "1.7b"]
 Kind = Literal["base", "custom_voice"]

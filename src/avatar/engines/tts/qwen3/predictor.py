@@ -14,7 +14,7 @@ from avatar.engines.tts.qwen3.config import CODE_GROUPS, ModelConfig
 from avatar.engines.tts.qwen3.kernels import PLAIN, Kernels
 from avatar.engines.tts.qwen3.layers import Transformer
 from avatar.engines.tts.qwen3.matrices import Product
-from avatar.engines.tts.qwen3.weights import Weights
+from avatar.engines.tts.weights import Weights
 
 DrawCode = Callable[[int, Tensor], Tensor]
 """(n from 0, logits[B, code_vocab] of the code after the n-th) -> codes[B]."""

@@ -14,7 +14,7 @@ from avatar.engines.tts.qwen3.config import ModelConfig
 from avatar.engines.tts.qwen3.layers import Transformer
 from avatar.engines.tts.qwen3.matrices import Product
 from avatar.engines.tts.qwen3.operations import Operations
-from avatar.engines.tts.qwen3.weights import Weights
+from avatar.engines.tts.weights import Weights
 
 
 class Talker:

@@ -12,7 +12,7 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from avatar.engines.tts.qwen3.config import CheckpointError
+from avatar.engines.tts.checkpoints import CheckpointError
 
 # Qwen2's own (`tokenizer.json` of every Qwen2 and Qwen3 model).
 SPLIT = (

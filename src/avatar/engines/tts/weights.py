@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from avatar.engines.tts.qwen3.config import CheckpointError
+from avatar.engines.tts.checkpoints import CheckpointError
 
 
 class Weights:

@@ -77,7 +77,7 @@ def _venv(dev: bool) -> None:
         _run([_supported_python(), "-m", "venv", "--clear", VENV])
     _drop_stamp("venv")
     _pip("hatchling", "editables")
-    wanted = [f"{ROOT}[dev,qwen3]", TORCH, TRITON] if dev else [str(ROOT)]
+    wanted = [f"{ROOT}[dev,qwen3,f5]", TORCH, TRITON] if dev else [str(ROOT)]
     _pip("--no-build-isolation", "--editable", *wanted)
     _shared_library("libgomp", "llama.cpp")
     if dev:

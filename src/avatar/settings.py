@@ -151,7 +151,10 @@ class LlmSettings(Section):
 class TtsSettings(Section):
     """Text to speech."""
 
-    engine: str = Field("auto", description="`auto`, `openai-speech`, `kokoro`, `espeak-ng`, or a plug-in's name.")
+    engine: str = Field(
+        "auto",
+        description="`auto`, `openai-speech`, `qwen3-tts`, `f5-tts`, `kokoro`, `espeak-ng`, or a plug-in's name.",
+    )
     voice: str = Field("", description="Default voice; empty: the engine's first.")
     base_url: str = Field("", description="`openai-speech`: address of the server, e.g. `http://localhost:8091/v1`.")
     model: str = Field("", description="`openai-speech`: the model's name; empty: the first it offers.")
@@ -162,6 +165,12 @@ class TtsSettings(Section):
     )
     fp8: bool = Field(
         False, description="`qwen3-tts`: its language layers in 8 bits: half their memory, and some loss."
+    )
+    flow_steps: int = Field(
+        32,
+        ge=4,
+        le=64,
+        description="`f5-tts`: steps from noise to a clause; 16 take half the time and are a little worse.",
     )
     high_engine: str = Field(
         "", description="Engine for sessions that ask for `quality` `high`, loaded when one does. Empty: none."

@@ -174,7 +174,7 @@ def test_an_interrupted_installation_starts_from_an_empty_venv(setup: Any, machi
 def test_test_tools_are_added_once_and_serve_a_plain_run_too(setup: Any, machine: Machine) -> None:
     setup.ensure(only=("venv",))
     setup.ensure(dev=True, only=("venv",))
-    assert "[dev,qwen3]" in machine.since()
+    assert "[dev,qwen3,f5]" in machine.since()
     setup.ensure(dev=True, only=("venv",))
     setup.ensure(only=("venv",))
     assert machine.since() == ""

@@ -27,6 +27,9 @@ VLLM_MIN_VRAM_BYTES = 8 << 30
 QWEN3_TTS_MIN_VRAM_BYTES = 6 << 30
 """The smaller model (1.8 GB), its codec (0.7 GB), and slots for some sessions (0.23 GB each)."""
 
+F5_TTS_MIN_VRAM_BYTES = 3 << 30
+"""The model in half precision and its vocoder (0.8 GB), what CUDA itself takes, and a clause at work."""
+
 
 def _silero(weights: Path | None, options: Options) -> Engine:
     from avatar.engines.vad.silero import SileroVad
@@ -96,6 +99,13 @@ def _qwen3_tts(weights: Path | None, options: Options) -> Engine:
 
     assert weights is not None
     return Qwen3Tts(weights, voice=options["voice"], fp8=options["fp8"])
+
+
+def _f5_tts(weights: Path | None, options: Options) -> Engine:
+    from avatar.engines.tts.f5.adapter import F5Tts
+
+    assert weights is not None
+    return F5Tts(weights, steps=options["flow_steps"], speed=options["speed_wpm"] / USUAL_WPM)
 
 
 def _kokoro(weights: Path | None, options: Options) -> Engine:
@@ -198,6 +208,16 @@ BUILTIN: tuple[EngineSpec, ...] = (
         begin_with="qwen3-tts-0.6b-custom",
         praise="speaks from the first words of a text on, for many sessions at once on a GPU",
         why_not=_needs_gpu(QWEN3_TTS_MIN_VRAM_BYTES),
+    ),
+    EngineSpec(
+        "tts",
+        "f5-tts",
+        _f5_tts,
+        ("torch", "safetensors", "yaml", "rjieba", "pypinyin"),
+        ("f5-tts-v1-base",),
+        takes="folder",
+        praise="speaks like a recording, in English and Chinese, a clause at a time on a GPU",
+        why_not=_needs_gpu(F5_TTS_MIN_VRAM_BYTES),
     ),
     EngineSpec(
         "tts",

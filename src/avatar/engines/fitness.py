@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from avatar.engines.tts.checkpoints import CheckpointError
+from avatar.engines.tts.f5.files import check_fit
 from avatar.engines.tts.qwen3.config import Kind, ModelConfig, Section
 
 _CODEC_TYPE = "qwen3_tts_tokenizer_12hz"
@@ -29,6 +30,11 @@ def _codec(folder: Path) -> str | None:
     return None if found == _CODEC_TYPE else f"{config.file}: model_type is {found!r}; {_CODEC_TYPE!r} is wanted."
 
 
+def _f5(folder: Path) -> str | None:
+    check_fit(folder)
+    return None
+
+
 def _qwen3(kind: Kind, size: str) -> Callable[[Path], str | None]:
     def check(folder: Path) -> str | None:
         config = ModelConfig.load(folder)
@@ -40,6 +46,7 @@ def _qwen3(kind: Kind, size: str) -> Callable[[Path], str | None]:
 
 
 _CHECKS: Mapping[str, Callable[[Path], str | None]] = {
+    "f5-tts-v1-base": _f5,
     "qwen3-tts-tokenizer-12hz": _codec,
     "qwen3-tts-0.6b-base": _qwen3("base", "0b6"),
     "qwen3-tts-0.6b-custom": _qwen3("custom_voice", "0b6"),

@@ -62,6 +62,8 @@ class Model:
     """Where it is below the models folder, when that is not `key`."""
     alias: str = ""
     """The key by which clients of earlier systems know it."""
+    terms: str = ""
+    """What its licence asks of a user, where it is to be accepted before the weights are fetched."""
 
     @property
     def size_bytes(self) -> int:
@@ -246,6 +248,8 @@ def _qwen3_tts(
     )
 
 
+_VOCOS = "charactr/vocos-mel-24khz"
+
 _VOICES = (
     _qwen3_tts(
         "qwen3-tts-tokenizer-12hz",
@@ -259,24 +263,24 @@ _VOICES = (
     _qwen3_tts("qwen3-tts-1.7b-base", "Qwen/Qwen3-TTS-12Hz-1.7B-Base", 4_540_000_000),
     _qwen3_tts("qwen3-tts-1.7b-custom", "Qwen/Qwen3-TTS-12Hz-1.7B-CustomVoice", 4_520_000_000),
     Model(
-        "f5-tts",
+        "f5-tts-v1-base",
         "tts",
-        "F5-TTS v1 Base",
+        "F5-TTS v1 Base, with its vocoder Vocos",
         "CC-BY-NC-4.0",
-        _files("F5TTS_v1_Base/model_1250000.safetensors", "F5TTS_v1_Base/vocab.txt"),
+        (
+            *_files("F5TTS_v1_Base/model_1250000.safetensors", "F5TTS_v1_Base/vocab.txt"),
+            ModelFile("vocos-mel-24khz/config.yaml", repo=_VOCOS, repo_path="config.yaml"),
+            ModelFile("vocos-mel-24khz/pytorch_model.bin", repo=_VOCOS, repo_path="pytorch_model.bin"),
+        ),
         _languages("en zh"),
         huggingface="SWivid/F5-TTS",
         modelscope="AI-ModelScope/F5-TTS",
-        about_bytes=1_350_000_000,
-    ),
-    Model(
-        "vocos-mel-24khz",
-        "tts",
-        "Vocos, the vocoder of F5-TTS",
-        "MIT",
-        _files("config.yaml", "pytorch_model.bin"),
-        huggingface="charactr/vocos-mel-24khz",
-        about_bytes=54_400_000,
+        about_bytes=1_404_000_000,
+        vram_bytes=3 << 30,
+        terms=(
+            "F5-TTS's weights are licensed under CC BY-NC 4.0 (https://creativecommons.org/licenses/by-nc/4.0/): with "
+            "credit, and not for commercial use. (Its code and the vocoder are MIT.)"
+        ),
     ),
     Model(
         "kokoro-82m",

@@ -15,13 +15,13 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from avatar.core.audio import Pcm, ms_to_samples, silence
+from avatar.core.audio import Pcm, silence
 from avatar.core.errors import EngineFailed
-from avatar.engines.base import Capabilities, Mark, SpeechChunk
+from avatar.engines.base import Capabilities, SpeechChunk
 from avatar.engines.onnx import open_session
 from avatar.engines.tts.kokoro_mandarin import HAN
 from avatar.engines.tts.kokoro_sounds import MANDARIN, to_sounds
-from avatar.engines.tts.parts import Part, letters, speak_parts, word_ends
+from avatar.engines.tts.parts import Part, estimated_part, speak_parts
 from avatar.engines.worker import ModelThreads
 
 SAMPLE_RATE_HZ = 24_000
@@ -42,9 +42,6 @@ _LANGUAGES = {
     "p": ("pt", "pt-br"),
     "z": ("zh", MANDARIN),
 }
-
-_AUDIBLE = 0.003
-_LEAD_MS, _TAIL_MS = 2, 40
 
 Style = NDArray[np.float32]
 
@@ -139,21 +136,4 @@ class Kokoro:
         longest = min(_MAX_SOUNDS, len(model.styles[chosen]))
         runs = [tokens[start : start + longest] for start in range(0, len(tokens), longest)]
         pcm = np.concatenate([silence(0), *(model.run(run, chosen, self._speed) for run in runs)])
-        pcm = _trim(np.clip(pcm, -1, 1))
-        return Part(pcm, _estimated_marks(text, pcm.size))
-
-
-def _trim(pcm: Pcm) -> Pcm:
-    """Without the silence the model makes before and after; the pauses are `parts`' own."""
-    loud = np.flatnonzero(np.abs(pcm) > _AUDIBLE)
-    if not loud.size:
-        return pcm
-    start = max(int(loud[0]) - ms_to_samples(_LEAD_MS, SAMPLE_RATE_HZ), 0)
-    return pcm[start : int(loud[-1]) + ms_to_samples(_TAIL_MS, SAMPLE_RATE_HZ)]
-
-
-def _estimated_marks(text: str, samples: int) -> tuple[Mark, ...]:
-    """The end of each word, as if every letter took the same time."""
-    spoken = letters(text)
-    share = samples / max(int(spoken[-1]), 1)
-    return (*(Mark(end, int(spoken[end - 1] * share)) for end in word_ends(text)), Mark(len(text), samples))
+        return estimated_part(text, np.clip(pcm, -1, 1), SAMPLE_RATE_HZ)

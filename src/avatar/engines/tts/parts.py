@@ -33,6 +33,9 @@ _LETTERS_PER_S = 14.0  # of English read at 175 words a minute
 _SENTENCE_PAUSE_MS = 270
 _CLAUSE_PAUSE_MS = 130
 
+_AUDIBLE = 0.003
+_LEAD_MS, _TAIL_MS = 2, 40
+
 
 @dataclass(frozen=True)
 class Part:
@@ -40,6 +43,24 @@ class Part:
 
     pcm: Pcm
     marks: tuple[Mark, ...]
+
+
+def estimated_part(text: str, pcm: Pcm, rate_hz: int) -> Part:
+    """`text` spoken by a model that tells no word times: without the silence around it, the pauses being ours, and with
+    a mark at the end of each word, as if every letter took the same time."""
+    pcm = _trim(pcm, rate_hz)
+    spoken = letters(text)
+    share = pcm.size / max(int(spoken[-1]), 1)
+    words = (Mark(end, int(spoken[end - 1] * share)) for end in word_ends(text))
+    return Part(pcm, (*words, Mark(len(text), pcm.size)))
+
+
+def _trim(pcm: Pcm, rate_hz: int) -> Pcm:
+    loud = np.flatnonzero(np.abs(pcm) > _AUDIBLE)
+    if not loud.size:
+        return pcm
+    start = max(int(loud[0]) - ms_to_samples(_LEAD_MS, rate_hz), 0)
+    return pcm[start : int(loud[-1]) + ms_to_samples(_TAIL_MS, rate_hz)]
 
 
 async def speak_parts(

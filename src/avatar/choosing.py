@@ -4,7 +4,7 @@ With `app.py` and the command line it is the only code that sees settings, hub a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from avatar.core.errors import SetupError
 from avatar.engines.base import STAGES, Stage
 from avatar.engines.builtin import BUILTIN
 from avatar.engines.registry import Choice, EngineSpec, Facts, Wish, choose, installed_packages, plug_ins
-from avatar.hub import presence
+from avatar.hub import catalog, presence
 from avatar.server.engines import Option
 from avatar.settings import Settings
 
@@ -61,7 +61,7 @@ def pick(settings: Settings, stage: Stage, engine: str | None, model: str | None
     wish = _wish(settings, stage, engine, model)
     specs = (*BUILTIN, *plug_ins())
     facts = gather_facts(settings.models_dir, specs)
-    choice = choose(stage, wish, facts, specs)
+    choice = _told(choose(stage, wish, facts, specs), facts)
     if model and choice.weights and choice.weights not in (*facts.weights.values(), *facts.files.values()):
         raise SetupError(f"`{model}` is not in the models folder. Put it there first.")
     return _pick(choice, wish)
@@ -95,9 +95,16 @@ def _pick(choice: Choice, wish: Wish) -> Pick:
 
 def _choose(stage: Stage, wish: Wish, facts: Facts, specs: Sequence[EngineSpec]) -> Choosing:
     try:
-        return Choosing(stage, choose(stage, wish, facts, specs))
+        return Choosing(stage, _told(choose(stage, wish, facts, specs), facts))
     except SetupError as error:
         return Choosing(stage, None, str(error))
+
+
+def _told(choice: Choice, facts: Facts) -> Choice:
+    """With what the licence of its weights asks of a user among the reasons: those copied by hand were never asked."""
+    keys = [key for key, folder in facts.weights.items() if folder == choice.weights]
+    asks = [terms for key in keys if (terms := catalog.model(key).terms)]
+    return replace(choice, reason="; ".join((choice.reason, *asks)))
 
 
 def _wish(settings: Settings, stage: Stage, engine: str | None = None, model: str | None = None) -> Wish:

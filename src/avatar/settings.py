@@ -157,7 +157,9 @@ class TtsSettings(Section):
     )
     voice: str = Field("", description="Default voice; empty: the engine's first.")
     base_url: str = Field("", description="`openai-speech`: address of the server, e.g. `http://localhost:8091/v1`.")
-    model: str = Field("", description="`openai-speech`: the model's name; empty: the first it offers.")
+    model: str = Field(
+        "", description="Catalog key or folder of the weights, or (`openai-speech`) the model's name; empty: automatic."
+    )
     api_key: str = Field("", repr=False, description="`openai-speech`: key, if the server wants one.")
     sample_rate_hz: int = Field(24_000, ge=8_000, le=48_000, description="`openai-speech`: rate of the server's PCM.")
     reference_audio: Literal["auto", "on", "off"] = Field(

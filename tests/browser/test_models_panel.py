@@ -1,6 +1,7 @@
 """The models panel on the page, on a real server with fakes for engines and a local hub that stalls on demand."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,12 @@ from playwright.async_api import Browser, Page, expect
 
 from avatar import choosing
 from avatar.engines.registry import EngineSpec
+from avatar.hub import catalog
 from avatar.server import pages
 from tests.browser.scripted_server import WAIT_S
 from tests.fakes.tts import FakeTextToSpeech
 from tests.integration.serving import Server, fake_engines, serving, settings_for, settled
-from tests.integration.test_hub_http import WHOLE, Fault, Hub, hub
+from tests.integration.test_hub_http import TINY, WHOLE, Fault, Hub, hub
 from tests.integration.test_models_api import received
 
 __all__ = ["hub"]  # the fixture
@@ -63,6 +65,19 @@ async def test_a_model_is_downloaded_paused_and_deleted_by_clicks(panel: Page, s
     await row.get_by_role("button", name="Delete").click()
     await expect(row).to_have_attribute("data-state", "absent")
     assert not (server.service.settings.models_dir / "tiny").exists()
+
+
+async def test_a_licence_is_accepted_before_the_download(
+    panel: Page, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(catalog.MODELS, "tiny", replace(TINY, terms="CC BY-NC 4.0: not for commercial use"))
+    await panel.reload()
+    await panel.get_by_role("button", name="Models").click()
+    row = panel.locator('[data-model="tiny"]')
+    async with panel.expect_event("dialog") as asked:
+        await row.get_by_role("button", name="Download").click()
+    assert (await asked.value).message.startswith("Tiny is licensed under CC BY-NC 4.0: not for commercial use.")
+    await expect(row).to_have_attribute("data-state", "present")
 
 
 async def test_what_goes_wrong_is_shown(panel: Page, hub: Hub) -> None:

@@ -109,6 +109,13 @@ class TestF5(ClonesVoicesContract):
             with pytest.raises(EngineFailed, match=why):
                 await engine.condition(wrong)
 
+    async def test_odd_characters_are_survived(self, engine: F5Tts) -> None:
+        text = "\0 \ud800 a\u200db \x1b[31m <speak> [[x]] &amp; 👍🏽 ok"
+        assert marks(await speak(engine, text))[-1].text_end == len(text)
+        odd = dataclasses.replace(self.reference, text="Ever \ud800 tried.")
+        engine.learn("voice_x", await engine.condition(odd))
+        assert audio(await speak(engine, "Hello.", voice="voice_x")).size
+
     async def test_voices_are_learned_before_the_model_is_loaded(self, engine: F5Tts, weights: Path) -> None:
         cold = made(weights)
         cold.learn("voice_x", await engine.condition(self.reference))

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiny_f5 import make_weights
+
 AVATAR = [sys.executable, "-c", "from avatar.cli import main; main()"]
 
 
@@ -35,6 +37,14 @@ def test_doctor_without_weights_says_what_to_do(tmp_path: Path) -> None:
     for key in ("moonshine-tiny-en", "smollm2-135m-instruct", "smart-turn-v3"):
         assert f"avatar models fetch {key}" in result.stdout
     assert "espeak-ng (" in result.stdout
+
+
+def test_doctor_tells_what_the_licence_of_weights_asks(tmp_path: Path) -> None:
+    make_weights(tmp_path / "models" / "f5-tts-v1-base")
+    result = run(tmp_path, "doctor", models=tmp_path / "models", AVATAR_TTS__ENGINE="f5-tts")
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("tts: ")]
+    assert line.startswith("tts: f5-tts (asked for in the settings; weights f5-tts-v1-base; CC BY-NC 4.0 ")
+    assert "not for commercial use" in line
 
 
 @pytest.mark.weights

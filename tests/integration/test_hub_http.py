@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -427,11 +427,15 @@ async def test_a_folder_copied_by_hand_is_used_and_never_written_to(hub: Hub, tm
     assert {path.name for path in (tmp_path / "org/tiny").iterdir()} == {"config.json", "sub"}
 
 
-async def test_the_command_fetches_through_hf_endpoint_and_verifies_offline(hub: Hub, tmp_path: Path) -> None:
+def command(
+    tmp_path: Path, hub: Hub, **changes: str
+) -> tuple[dict[str, str], Callable[..., Awaitable[tuple[int, str]]]]:
+    """Its environment, and `avatar models` with arguments: exit status and output. `changes`: to the model `tiny`."""
     program = (
+        "from dataclasses import replace\n"
         "from avatar.hub import catalog\n"
         "from tests.integration.test_hub_http import TINY\n"
-        "catalog.MODELS['tiny'] = TINY\n"
+        f"catalog.MODELS['tiny'] = replace(TINY, **{changes!r})\n"
         "from avatar.cli.models import app\n"
         "app()"
     )
@@ -441,6 +445,7 @@ async def test_the_command_fetches_through_hf_endpoint_and_verifies_offline(hub:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", program, *arguments),
             env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
@@ -448,6 +453,26 @@ async def test_the_command_fetches_through_hf_endpoint_and_verifies_offline(hub:
         assert process.returncode is not None
         return process.returncode, output.decode()
 
+    return environment, avatar_models
+
+
+async def test_the_command_asks_before_it_fetches_what_has_terms(hub: Hub, tmp_path: Path) -> None:
+    _, avatar_models = command(tmp_path, hub, terms="CC BY-NC 4.0: not for commercial use")
+    code, output = await avatar_models("fetch", "tiny")
+    assert code == 1
+    assert output.splitlines() == [
+        "Tiny is licensed under CC BY-NC 4.0: not for commercial use.",
+        "tiny is not fetched: run again with --accept-terms to accept its licence.",
+    ]
+    assert not hub.requests
+    code, output = await avatar_models("fetch", "tiny", "--accept-terms")
+    assert (code, output.splitlines()[0]) == (0, "Tiny is licensed under CC BY-NC 4.0: not for commercial use.")
+    code, output = await avatar_models("fetch", "tiny")  # once it is here nobody is asked again
+    assert (code, output.splitlines()[-1]) == (0, f"tiny: was here already: {tmp_path / 'tiny'}")
+
+
+async def test_the_command_fetches_through_hf_endpoint_and_verifies_offline(hub: Hub, tmp_path: Path) -> None:
+    environment, avatar_models = command(tmp_path, hub)
     assert await avatar_models("path", "tiny") == (1, f"tiny is not in {tmp_path}: run `avatar models fetch tiny`.\n")
     code, output = await avatar_models("fetch", "tiny")
     assert (code, output.splitlines()[-1]) == (0, f"tiny: fetched from huggingface: {tmp_path / 'tiny'}")

@@ -7,6 +7,7 @@ import struct
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from avatar.hub import downloads, files, presence
+from avatar.hub import catalog, downloads, files, presence
 from avatar.settings import Settings
 from tests.integration.serving import Server, fake_engines, serving, settings_for, settled
-from tests.integration.test_hub_http import CONFIG, WHOLE, Fault, Hub, hub, sha256
+from tests.integration.test_hub_http import CONFIG, TINY, WHOLE, Fault, Hub, hub, sha256
 
 __all__ = ["hub"]  # the fixture
 
@@ -166,6 +167,22 @@ async def test_what_is_wrong_is_said(server: Server, method: str, path: str, bod
 
 
 # --- every model --------------------------------------------------------------------------------
+
+
+async def test_what_has_terms_is_downloaded_once_they_are_accepted(
+    hub: Hub, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(catalog.MODELS, "tiny", replace(TINY, terms="CC BY-NC 4.0: not for commercial use"))
+    _, model = await call(server, "GET", "/api/models/tiny")
+    assert model["terms"] == "Tiny is licensed under CC BY-NC 4.0: not for commercial use."
+    for body in (None, {}, {"provider": "hf"}, {"accept_terms": False}):
+        status, problem = await call(server, "POST", "/api/models/tiny/download", body)
+        assert (status, problem["code"]) == (409, "CONFLICT")
+        assert "not for commercial use. Ask again with `accept_terms`" in problem["detail"]
+    assert not hub.requests
+    async with news(server) as socket:
+        assert (await call(server, "POST", "/api/models/tiny/download", {"accept_terms": True}))[0] == 202
+        assert (await until(socket, "done", "failed"))[-1]["state"] == "done"
 
 
 async def test_a_download_that_falls_back_to_the_other_hub(hub: Hub, server: Server) -> None:

@@ -21,6 +21,8 @@ export interface Model {
   title: string;
   role: string;
   licence: string;
+  /** What is to be accepted before a download. */
+  terms: string | null;
   path: string;
   state: "absent" | "incomplete" | "unfit" | "present";
   problems: string[];

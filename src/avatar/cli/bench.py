@@ -68,6 +68,30 @@ def qwen3(
         _run(model, chosen, plan, device, out, fp8=fp8)
 
 
+@app.command()
+def f5(
+    model: Annotated[Path | None, typer.Option(help="An F5-TTS folder; default: made weights of full size.")] = None,
+    steps: Annotated[int, typer.Option(min=4, max=64, help="Steps of a clause.")] = 32,
+    reference_s: Annotated[float, typer.Option(min=1, max=20, help="Length of the recording to speak like.")] = 6.0,
+    texts: Annotated[
+        list[str] | None, typer.Option("--text", help="Clauses to speak, one after the other; default: a short one.")
+    ] = None,
+    device: Annotated[Literal["auto", "cuda", "cpu"], typer.Option(help="auto: a GPU if there is one.")] = "auto",
+) -> None:
+    """F5-TTS: how long a clause takes to be made, and how long it lasts."""
+    try:
+        from avatar.engines.tts.f5.bench import measure
+    except ImportError as error:
+        raise SetupError(f"This needs torch: pip install 'avatar-voice[f5]' ({error.name} is missing).") from None
+    from avatar.engines.tts.checkpoints import CheckpointError
+
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            measure(model, Path(scratch), tuple(texts or ()), steps, reference_s, device, typer.echo)
+    except CheckpointError as error:
+        raise SetupError(str(error)) from error
+
+
 def _run(model: Path, chosen: "Options", plan: "Plan", device: str, out: Path, *, fp8: bool) -> None:
     import torch
 

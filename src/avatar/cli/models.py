@@ -5,6 +5,7 @@ start without it.
 """
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,6 +63,9 @@ def fetch(
     profile: Annotated[
         Profile | None, typer.Option(help="A set of models; without it and without keys, the setting models.profile.")
     ] = None,
+    accept_terms: Annotated[
+        bool, typer.Option("--accept-terms", help="Accept the licences that are asked about.")
+    ] = False,
 ) -> None:
     """Get models; what is here already is checked, what was begun goes on."""
     from avatar.hub.fetch import fetch as fetch_models
@@ -71,6 +75,9 @@ def fetch(
         wanted = list(keys or [])
         if profile or not wanted:
             wanted += catalog.PROFILES[profile or chosen.models.profile]
+        for key in wanted:
+            if presence.locate(chosen.models_dir, key) is None:
+                _require_acceptance(catalog.model(key), accept_terms)
         with _progress() as on_progress:
             results = asyncio.run(
                 fetch_models(
@@ -162,6 +169,15 @@ def path(key: Annotated[str | None, typer.Argument(help="Catalog key.")] = None)
         if folder is None:
             raise SetupError(f"{key} is not in {models_dir}: run `avatar models fetch {key}`.")
     typer.echo(folder)
+
+
+def _require_acceptance(model: Model, accepted: bool) -> None:
+    """Show the licence that has to be accepted, if there is one. Raises `SetupError` when it is not."""
+    if not model.terms:
+        return
+    _console.print(model.question, markup=False)
+    if not accepted and not (sys.stdin.isatty() and typer.confirm("Do you accept that?")):
+        raise SetupError(f"{model.key} is not fetched: run again with --accept-terms to accept its licence.")
 
 
 def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:

@@ -63,7 +63,12 @@ class Model:
     alias: str = ""
     """The key by which clients of earlier systems know it."""
     terms: str = ""
-    """What its licence asks of a user, where it is to be accepted before the weights are fetched."""
+    """Its licence and what that asks of a user, where somebody has to accept it before the weights are fetched."""
+
+    @property
+    def question(self) -> str:
+        """What is to be accepted, as a sentence; empty if nothing is."""
+        return f"{self.title} is licensed under {self.terms}." if self.terms else ""
 
     @property
     def size_bytes(self) -> int:
@@ -277,10 +282,7 @@ _VOICES = (
         modelscope="AI-ModelScope/F5-TTS",
         about_bytes=1_404_000_000,
         vram_bytes=3 << 30,
-        terms=(
-            "F5-TTS's weights are licensed under CC BY-NC 4.0 (https://creativecommons.org/licenses/by-nc/4.0/): with "
-            "credit, and not for commercial use. (Its code and the vocoder are MIT.)"
-        ),
+        terms="CC BY-NC 4.0 (https://creativecommons.org/licenses/by-nc/4.0): to be credited, not for commercial use",
     ),
     Model(
         "kokoro-82m",

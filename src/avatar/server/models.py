@@ -70,6 +70,7 @@ class ModelOut(HoldingOut):
     title: str
     role: str
     licence: str
+    terms: str | None = Field(description="What its licence asks, where it is to be accepted before a download.")
     languages: list[str] = Field(description="ISO 639-1; empty: any.")
     state: State
     problems: list[str]
@@ -94,6 +95,7 @@ class Source(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     provider: Provider = "auto"
+    accept_terms: bool = Field(False, description="Accepts the model's `terms`.")
 
 
 class WhichModel(BaseModel):
@@ -125,8 +127,10 @@ def router(shelf: Shelf) -> APIRouter:
 
     @routes.post("/{key}/download", status_code=202)
     async def download(key: Key, source: Source | None = None) -> ModelOut:
-        model = _known(key)
-        shelf.downloads.begin(model.key, SOURCES[source.provider if source else "auto"])
+        model, source = _known(key), source or Source()
+        if model.terms and not source.accept_terms:
+            raise Conflict(f"{model.question} Ask again with `accept_terms` to accept that.")
+        shelf.downloads.begin(model.key, SOURCES[source.provider])
         return await _read(shelf, key)
 
     @routes.post("/{key}/pause")
@@ -230,6 +234,7 @@ def _out(shelf: Shelf, found: Holding) -> ModelOut:
         title=model.title,
         role=model.role,
         licence=model.licence,
+        terms=model.question or None,
         languages=sorted(model.languages),
         state=found.state,
         problems=list(found.problems),

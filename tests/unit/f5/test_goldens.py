@@ -85,6 +85,17 @@ def test_the_same_noise_becomes_the_same_mel(folder: Path, golden: Golden, texts
     np.testing.assert_allclose(made, golden[f"sampled_{steps}"], atol=1e-4)
 
 
+def test_half_precision_says_nearly_the_same(folder: Path, golden: Golden, texts: dict[str, Any]) -> None:
+    """As on a GPU; the sampling itself stays in float32."""
+    numbers = torch.tensor(TextTokenizer(texts["vocabulary"]).encode("Hello there.  How are you today, ni hao?"))
+    reference = log_mel(torch.from_numpy(recording()))
+    network = read_network(folder, dtype=torch.float16)
+    assert network.proj_out.weight.dtype == torch.float16
+    made = flow.Flow.of(network, 16).sample(drawn(11, 150, 100), reference, numbers, NEVER)
+    assert made.dtype == torch.float32
+    np.testing.assert_allclose(made, golden["sampled_16"], atol=0.03)
+
+
 @torch.inference_mode()
 def test_a_mel_has_the_same_sound(folder: Path, golden: Golden) -> None:
     pcm = read_vocoder(folder)((drawn(3, 1, 100, 30) * 2 - 4).transpose(1, 2))[0]

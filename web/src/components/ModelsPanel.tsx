@@ -140,12 +140,16 @@ function Actions({ model, words, change }: { model: Model; words: Strings["model
     </button>
   );
   const post = (verb: string) => () => void change("POST", `${path}/${verb}`);
+  const download = () => {
+    if (model.terms === null) post("download")();
+    else if (confirm(words.accept(model.terms))) void change("POST", `${path}/download`, { accept_terms: true });
+  };
   if (underWay(model.download)) return <>{button(words.pause, post("pause"))}{button(words.cancel, post("cancel"))}</>;
   if (model.download?.state === "paused")
     return <>{button(words.resume, post("resume"))}{button(words.cancel, post("cancel"))}</>;
   return (
     <>
-      {model.state !== "present" && button(words.download, post("download"))}
+      {model.state !== "present" && button(words.download, download)}
       {model.state !== "absent" &&
         model.used_by.length === 0 &&
         button(words.remove, () => {

@@ -22,6 +22,7 @@ from avatar.engines.tts.f5.flow import Stopped
 from avatar.engines.tts.f5.mel import HOP_SAMPLES, SAMPLE_RATE_HZ
 from avatar.engines.tts.f5.model import OWN_BYTES_PER_S, OWN_TEXT, F5Model
 from avatar.engines.tts.f5.reference import Voice, from_bytes, hear, to_bytes
+from avatar.engines.tts.f5.text import clean
 from avatar.engines.tts.parts import Part, estimated_part, speak_parts, split
 from avatar.engines.worker import ModelThreads
 
@@ -53,8 +54,7 @@ class F5Tts:
         speed: float = 1.0,
         seed: int = 0,
     ) -> None:
-        on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-        self._device = torch.device("cuda" if on_gpu else "cpu")
+        self._device = choose_device(device)
         self._weights = weights
         self._steps = steps
         self._speed = speed
@@ -94,7 +94,8 @@ class F5Tts:
     async def condition(self, reference: Reference) -> bytes:
         def listen() -> bytes:
             try:
-                return to_bytes(hear(resample(reference.pcm, reference.rate_hz, SAMPLE_RATE_HZ), reference.text))
+                pcm = resample(reference.pcm, reference.rate_hz, SAMPLE_RATE_HZ)
+                return to_bytes(hear(pcm, clean(reference.text)))
             except ValueError as error:
                 raise EngineFailed(str(error)) from error
 
@@ -112,20 +113,26 @@ class F5Tts:
     def _load(self) -> tuple[F5Model, Voice]:
         """The model, and the voice it makes up, which also warms it up."""
         try:
-            model = F5Model.load(self._weights, device=self._device, dtype=_dtype(self._device), steps=self._steps)
+            model = F5Model.load(self._weights, device=self._device, dtype=precision(self._device), steps=self._steps)
         except CheckpointError as error:
             raise EngineFailed(f"F5-TTS cannot be loaded. {error}") from error
         return model, model.own_voice(self._seed)
 
     def _say(self, model: F5Model, own: Voice, known: Voice | None, text: str, unwanted: threading.Event) -> Part:
         try:
-            pcm = model.speak(known or own, text.strip(), speed=self._speed, seed=self._seed, stop=unwanted)
+            pcm = model.speak(known or own, clean(text).strip(), speed=self._speed, seed=self._seed, stop=unwanted)
         except Stopped:
             pcm = silence(0)
         return estimated_part(text, pcm, SAMPLE_RATE_HZ)
 
 
-def _dtype(device: torch.device) -> torch.dtype:
+def choose_device(device: Literal["auto", "cuda", "cpu"]) -> torch.device:
+    """`auto`: a GPU if there is one."""
+    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if on_gpu else "cpu")
+
+
+def precision(device: torch.device) -> torch.dtype:
     """Half precision where it is fast (compute capability 7.0), as the official package does."""
     fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0)
     return torch.float16 if fast else torch.float32
@@ -144,7 +151,7 @@ async def _short(text: AsyncIterator[str], most_bytes: int) -> AsyncGenerator[st
     """The same text in pieces of at most `most_bytes` of UTF-8, if a character takes no more."""
     try:
         async for piece in text:
-            widest = max((len(char.encode("utf-8", "replace")) for char in piece), default=1)
+            widest = max((len(clean(char).encode()) for char in piece), default=1)
             for part in split(piece, max(most_bytes // widest, 1)):
                 yield part
     finally:

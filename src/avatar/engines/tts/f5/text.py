@@ -1,7 +1,7 @@
 """Text to the symbols F5-TTS was trained on: letters as they are, Chinese as pinyin with the tone as a digit.
 
-The rules are those of the official package (`convert_char_to_pinyin`). Words are found by jieba: where one ends decides
-which third tones change, and where a space goes. Knows no file and no model.
+The rules are those of the official package (`convert_char_to_pinyin`). Words are found by jieba, as there: where one
+begins decides where a space goes, and can change a tone. Knows no file and no model.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,8 +24,13 @@ class TextTokenizer:
         return [self._numbers.get(symbol, UNKNOWN) for symbol in symbols(text)]
 
 
+def clean(text: str) -> str:
+    """`text` as it can be written in UTF-8: halves of characters are question marks."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def symbols(text: str) -> list[str]:
-    """The symbols of `text`: `Hi 你好` is H, i, space, space, ni2, space, hao3."""
+    """The symbols of a clean `text`: `Hi 你好` is H, i, space, space, ni2, space, hao3."""
     import rjieba  # loads its dictionary: a third of a second
 
     found: list[str] = []
@@ -41,7 +46,7 @@ def symbols(text: str) -> list[str]:
 
 def _read(word: str) -> Iterator[str]:
     """The symbols of a word that is not plain ASCII: a space before each Chinese character, and its pinyin."""
-    readings = _pinyin(word) if all(_utf8_bytes(char) == 3 for char in word) else []
+    readings = _pinyin(word) if all(len(char.encode()) == 3 for char in word) else []
     if len(readings) != len(word):  # mixed, or a run that pypinyin leaves in one piece
         readings = [_pinyin(char)[0] if _is_chinese(char) else char for char in word]
     for char, reading in zip(word, readings, strict=True):
@@ -58,7 +63,3 @@ def _pinyin(text: str) -> list[str]:
 
 def _is_chinese(char: str) -> bool:
     return "\u3100" <= char <= "\u9fff"
-
-
-def _utf8_bytes(char: str) -> int:
-    return len(char.encode("utf-8", "surrogatepass"))

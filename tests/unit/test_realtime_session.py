@@ -83,7 +83,15 @@ def test_null_is_a_value_only_where_it_is_one() -> None:
     told = wire(session, "s", 0)
     assert (told["instructions"], len(told["tools"])) == ("x", 1)
     assert told["audio"]["input"]["transcription"] is None
-    assert told["audio"]["input"]["noise_reduction"] == {"type": "near_field", "strength": None}
+    assert told["audio"]["input"]["noise_reduction"] == {"type": "near_field"}
+
+
+def test_what_nobody_asked_for_is_not_told() -> None:
+    """Pipecat's types know three fields of a transcription, and refuse a fourth."""
+    told = wire(change(NEW, audio={"input": {"transcription": {"model": "whisper-1"}}}), "s", 0)
+    assert told["audio"]["input"]["transcription"] == {"model": "whisper-1", "language": None, "prompt": None}
+    assert (told["audio"]["input"]["noise_reduction"], told["tracing"], told["include"]) == (None, None, None)
+    assert "reasoning" not in told
 
 
 def test_lists_and_choices_are_replaced() -> None:
@@ -92,6 +100,7 @@ def test_lists_and_choices_are_replaced() -> None:
     told = wire(session, "s", 0)
     assert [tool["name"] for tool in told["tools"]] == ["time"]
     assert told["tool_choice"] == {"type": "mcp", "server_label": "files", "name": None}
+    assert told["tools"] == [TOOL | {"name": "time"}]
     SERVER_EVENT.validate_python(events().session("updated", told))
 
 

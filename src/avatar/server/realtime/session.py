@@ -152,6 +152,10 @@ _MAY_BE_NULL = frozenset(
 """Where null is a value. Anywhere else it says as much as an absent field, which stays as it is."""
 _WHOLE = frozenset({"voice", "tool_choice", "truncation", "tracing", "prompt", "reasoning"})
 """Objects that are replaced, not merged."""
+_TOLD_AS_NULL = _MAY_BE_NULL - {"reasoning", "token_limits"} | {"language"}
+"""What OpenAI's server tells though it is null. Other fields it tells when they have a value, and there are clients
+whose types refuse a field that they do not know."""
+_SECRETS = frozenset({"authorization", "headers"})
 _OURS = frozenset({"id", "object", "expires_at", "model", "client_secret"})
 """What a client that sends back what it was sent need not take out; none of it can be changed."""
 
@@ -161,7 +165,7 @@ def update(session: Session, patch: dict[str, Any], *, spoken: bool) -> Session:
 
     `spoken`: audio was sent in the session's voice, which is then for good. Raises `BadEvent`; nothing is changed then.
     """
-    given = {name: value for name, value in _without_nulls(patch).items() if name not in _OURS}
+    given = {name: value for name, value in _without_nulls(patch, _MAY_BE_NULL).items() if name not in _OURS}
     _check(given)
     base = session.wire() if given["type"] == session.type else {}
     updated = _check(_merged(base, given))
@@ -173,11 +177,14 @@ def update(session: Session, patch: dict[str, Any], *, spoken: bool) -> Session:
 def wire(session: Session, session_id: str, expires_at_s: int) -> dict[str, Any]:
     """The session as `session.created` and `session.updated` tell it: without the keys to MCP servers."""
     head = {"object": f"realtime.{'transcription_' * (session.type == 'transcription')}session", "id": session_id}
-    told = session.wire()
-    for tool in told.get("tools", ()):
-        for secret in ("authorization", "headers"):
-            tool.pop(secret, None)
+    told = _without_nulls(session.wire(), _TOLD_AS_NULL)
+    if "tools" in told:
+        told["tools"] = [_told_tool(tool) for tool in told["tools"]]
     return head | told | {"expires_at": expires_at_s}
+
+
+def _told_tool(tool: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in tool.items() if value is not None and name not in _SECRETS}
 
 
 def _check(given: dict[str, Any]) -> Session:
@@ -191,11 +198,11 @@ def _voice(session: Session) -> Voice | None:
     return session.audio.output.voice if isinstance(session, RealtimeSession) else None
 
 
-def _without_nulls(patch: dict[str, Any]) -> dict[str, Any]:
+def _without_nulls(patch: dict[str, Any], but: frozenset[str]) -> dict[str, Any]:
     return {
-        name: _without_nulls(value) if isinstance(value, dict) and name not in _WHOLE else value
+        name: _without_nulls(value, but) if isinstance(value, dict) and name not in _WHOLE else value
         for name, value in patch.items()
-        if value is not None or name in _MAY_BE_NULL
+        if value is not None or name in but
     }
 
 

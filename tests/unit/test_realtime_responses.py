@@ -258,9 +258,13 @@ def test_items_go_where_they_are_put(stream: Stream) -> None:
     assert [item.id for item in stream.conversation.items] == ["item_s", first, middle.id, second]
     assert wire(middle)["content"] == [{"type": "input_audio", "transcript": None}]
     assert wire(middle, with_audio=True)["content"][0]["audio"] == "AAAA"
-    for wrong, after in ((system, None), (UserMessage(content=[]), "item_x")):
-        with pytest.raises(BadEvent):
+    for wrong, after, code in (
+        (system, None, "item_create_duplicate_item_id"),
+        (UserMessage(content=[]), "item_x", "item_create_invalid_previous_item_id"),
+    ):
+        with pytest.raises(BadEvent) as refusal:
             stream.conversation.create(wrong, after)
+        assert refusal.value.openai_code == code
     stream.conversation.delete(first)
     with pytest.raises(BadEvent):
         stream.conversation.delete(first)

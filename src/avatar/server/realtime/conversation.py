@@ -5,6 +5,7 @@ from itertools import groupby
 from typing import Protocol
 
 from avatar.engines.base import Message, ToolCall
+from avatar.server.realtime import errors
 from avatar.server.realtime.errors import BadEvent
 from avatar.server.realtime.items import (
     AssistantMessage,
@@ -78,7 +79,7 @@ class Conversation:
         Returns it and the id of the one before it.
         """
         if item.id in self._items:
-            raise BadEvent("invalid_value", "An item with that id is in the conversation already.", "item.id")
+            raise errors.duplicate_item(item.id)
         if isinstance(item, FunctionCallOutput) and not self._has_call(item.call_id):
             raise BadEvent("invalid_tool_call_id", "Tool call ID not found in conversation.", "item.call_id")
         place = self._place_after(previous_item_id)

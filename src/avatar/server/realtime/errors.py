@@ -63,6 +63,15 @@ def commit_empty(buffered_ms: float) -> BadEvent:
     )
 
 
+def duplicate_item(item_id: str | None) -> BadEvent:
+    """`conversation.item.create` with the id of an item that is there. LiveKit takes it for done then."""
+    return BadEvent(
+        "item_create_duplicate_item_id",
+        f"Error adding item: an item with id '{item_id}' is in the conversation already.",
+        "item.id",
+    )
+
+
 def voice_is_locked() -> BadEvent:
     """A new voice after the first audio of the old one."""
     return BadEvent(

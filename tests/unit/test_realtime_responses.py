@@ -226,8 +226,10 @@ def test_what_was_truncated_while_it_grew_stays_so(stream: Stream) -> None:
     assert item_id is not None
     stream.conversation.note_spoken(item_id, Words("one two three"))
     stream.conversation.truncate(item_id, 0, 100)
-    response.done("cancelled", reason="turn_detected")
+    ends = response.done("cancelled", reason="turn_detected")
     assert prompt("", stream.conversation.items) == [Message("assistant", "one")]
+    told = [event["item"] for event in ends if "item" in event] + ends[-1]["response"]["output"]
+    assert [item["content"][0]["transcript"] for item in told] == ["one", "one", "one"]
 
 
 def test_what_cannot_be_truncated(stream: Stream) -> None:

@@ -94,13 +94,17 @@ class Conversation:
         self._items[item_id] = item
         return item, self._order[place - 1] if place else None
 
-    def replace(self, item: Item) -> None:
-        """A newer state of an item that is there; what was deleted or truncated meanwhile does not come back."""
+    def replace(self, item: Item) -> Item:
+        """A newer state of an item that is there; what was deleted or truncated meanwhile does not come back.
+
+        Returns the item as it is now.
+        """
         item_id = item.id or ""
         if item_id in self._truncated:
             item = item.model_copy(update={"content": getattr(self._items[item_id], "content", [])})
         if item_id in self._items:
             self._items[item_id] = item
+        return item
 
     def note_transcript(self, item_id: str, transcript: str) -> None:
         """What was said in a user's spoken message, if that is there still."""

@@ -227,10 +227,11 @@ class Response:
         return events
 
     def _item_done(self, item: Item, index: int) -> list[Event]:
+        if self.conversation is not None:
+            item = self.conversation.replace(item)  # it may have been truncated while it grew
         self.output[index] = item
         events = [self._event("output_item.done", output_index=index, item=wire(item))]
         if self.conversation is not None and (item.id or "") in self.conversation:
-            self.conversation.replace(item)
             events.append(self.events.item_done(item, self.conversation.previous_id(item.id or "")))
         return events
 

@@ -64,6 +64,6 @@ doctor: setup
 	@$(BIN)/avatar doctor
 
 clean:
-	rm -rf .venv web/node_modules web/dist src/avatar/server/ui
+	rm -rf .venv web/node_modules web/dist tests/js/node_modules src/avatar/server/ui
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

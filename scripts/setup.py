@@ -4,7 +4,7 @@ Standard library only, and readable by any Python 3.9+: it must be able to say w
 only when its inputs changed or its outcome is gone, so a second run costs milliseconds and needs no network; an
 interrupted run is repaired by running again. Knows nothing about what the packages, weights and pages are.
 
-    python3 scripts/setup.py [--dev] [--only STEP …]      steps: venv web weights ui browser
+    python3 scripts/setup.py [--dev] [--only STEP …]      steps: venv web weights ui browser clients
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
 STAMPS = VENV / "setup"
 WEB = ROOT / "web"
-NODE_MODULES = WEB / "node_modules"
+CLIENTS = ROOT / "tests/js"
 UI = ROOT / "src/avatar/server/ui"
 
 # What the tests run with. Not in constraints.txt, since vLLM pins its own; there is none for Macs with Intel.
@@ -35,7 +35,7 @@ TRITON = "triton>=3.3; sys_platform == 'linux'"
 PYTHONS = ((3, 11), (3, 12), (3, 13))
 OLDEST_NODE = (20, 19)  # what Vite asks for
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-STEPS = ("venv", "web", "weights", "ui", "browser")
+STEPS = ("venv", "web", "weights", "ui", "browser", "clients")
 RUN_STEPS = ("venv", "weights", "ui")  # building the UI sees to `web` itself
 
 Command = Sequence[Union[str, Path]]  # noqa: UP007  (evaluated, and so for Python 3.9)
@@ -50,7 +50,14 @@ def ensure(dev: bool = False, only: Sequence[str] = RUN_STEPS) -> None:
 
     Raises SetupFailed with a message for the user.
     """
-    steps = {"venv": lambda: _venv(dev), "web": _web, "weights": _weights, "ui": _ui, "browser": _browser}
+    steps = {
+        "venv": lambda: _venv(dev),
+        "web": _web,
+        "weights": _weights,
+        "ui": _ui,
+        "browser": _browser,
+        "clients": _clients,
+    }
     for name in STEPS:
         if name in only:
             steps[name]()
@@ -125,13 +132,7 @@ def _venv_python() -> Path:
 
 def _web() -> None:
     """The UI's packages, for building, testing and serving it in development."""
-    inputs = _hash([WEB / "package.json", WEB / "package-lock.json"])
-    stamp = NODE_MODULES / ".setup"  # npm empties the folder first, and this with it
-    if stamp.is_file() and stamp.read_text() == inputs:
-        return
-    _say("Installing the UI's packages")
-    _npm("ci", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")
-    stamp.write_text(inputs)
+    _packages(WEB, "the UI's packages")
 
 
 def _ui() -> None:
@@ -142,7 +143,7 @@ def _ui() -> None:
     _web()
     _say("Building the UI")
     _drop_stamp("ui")
-    _npm("run", "build")
+    _npm(WEB, "run", "build")
     _write_stamp("ui", {"inputs": inputs})
 
 
@@ -154,8 +155,19 @@ def _web_sources() -> list[Path]:
     return found
 
 
-def _npm(*arguments: str) -> None:
-    _run(["npm", *arguments], cwd=WEB, environment=_with_node())
+def _packages(folder: Path, what: str) -> None:
+    """What the lock of an npm project names, in its `node_modules`."""
+    inputs = _hash([folder / "package.json", folder / "package-lock.json"])
+    stamp = folder / "node_modules/.setup"  # npm empties the folder first, and this with it
+    if stamp.is_file() and stamp.read_text() == inputs:
+        return
+    _say(f"Installing {what}")
+    _npm(folder, "ci", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")
+    stamp.write_text(inputs)
+
+
+def _npm(folder: Path, *arguments: str) -> None:
+    _run(["npm", *arguments], cwd=folder, environment=_with_node())
 
 
 def _with_node() -> dict[str, str]:
@@ -195,7 +207,7 @@ def _unchanged(entry: tuple[str, int]) -> bool:
     return os.path.isfile(path) and os.path.getsize(path) == size_bytes
 
 
-# --- the tests' browser ----------------------------------------------------------------------------------------------
+# --- the tests' browser and clients ----------------------------------------------------------------------------------
 
 
 def _browser() -> None:
@@ -205,6 +217,11 @@ def _browser() -> None:
             "The browser tests will fail without a Chromium or Chrome. Install one (`sudo apt install chromium`, "
             f"`brew install chromium`) so that one of these is on PATH: {', '.join(BROWSERS)}."
         )
+
+
+def _clients() -> None:
+    """What the tests hold our server to from JavaScript."""
+    _packages(CLIENTS, "the JavaScript clients of the tests")
 
 
 def _system_install(package: str) -> bool:

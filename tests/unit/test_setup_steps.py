@@ -41,7 +41,7 @@ class Machine:
         path.write_text(content)
         return path
 
-    def run(self, command: Sequence[str | Path], *_: Any) -> bool:
+    def run(self, command: Sequence[str | Path], cwd: Path | None = None, *_: Any) -> bool:
         line = " ".join(map(str, command)).replace(f"{self.root}/", "")
         self.started.append(line)
         if self.broken and self.broken in line:
@@ -50,8 +50,9 @@ class Machine:
             shutil.rmtree(self.root / ".venv", ignore_errors=True)
             self.write(".venv/bin/python")
         elif "npm ci" in line:
-            shutil.rmtree(self.root / "web/node_modules", ignore_errors=True)
-            self.write("web/node_modules/react/index.js")
+            folder = (cwd or self.root).relative_to(self.root)
+            shutil.rmtree(self.root / folder / "node_modules", ignore_errors=True)
+            self.write(f"{folder}/node_modules/react/index.js")
         elif "npm run build" in line:
             self.write("src/avatar/server/ui/index.html")
         elif "models fetch" in line:
@@ -248,6 +249,20 @@ def test_a_missing_browser_does_not_stop_set_up(
     setup.ensure(only=("browser",))
     assert machine.since() == ""
     assert "will fail without a Chromium" in capsys.readouterr().out
+
+
+def test_the_clients_of_the_tests_are_no_part_of_a_plain_set_up(setup: Any, machine: Machine) -> None:
+    clients = machine.root / "tests/js/node_modules"
+    setup.ensure()
+    assert not clients.exists()
+    setup.ensure(only=("clients",))
+    assert clients.is_dir()
+    machine.since()
+    setup.ensure(only=("clients",))
+    assert machine.since() == ""
+    machine.write("tests/js/package-lock.json", "changed")
+    setup.ensure(only=("clients",))
+    assert "npm ci" in machine.since()
 
 
 def test_the_command_line_says_what_failed(setup: Any, machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,9 +25,9 @@ class Line:
     async def send(self, type_: str, **fields: Any) -> None:
         await self.connection.send({"type": type_, **fields})  # type: ignore[arg-type]
 
-    async def until(self, type_: str, count: int = 1) -> dict[str, Any]:
+    async def until(self, type_: str, count: int = 1, timeout_s: float = 10) -> dict[str, Any]:
         """Read until there have been so many of that type since now."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(timeout_s):
             while True:
                 event: dict[str, Any] = json.loads(await self.connection.recv_bytes())
                 self.events.append(event)

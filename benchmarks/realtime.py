@@ -13,8 +13,10 @@ import platform
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
 
+import aiohttp
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,14 +28,18 @@ from tests.load.questions import spoken_questions  # noqa: E402
 from tests.load.realtime_caller import RealtimeCaller  # noqa: E402
 from tests.load.server import running_server  # noqa: E402
 
+Pairs = list[tuple[Answer, Answer]]
+Stages = dict[bool, dict[str, list[float]]]
+
 HEAR_S = 0.5
 BREATH_S = 0.7
 
 
-async def measure(seconds: float) -> tuple[list[tuple[Answer, Answer]], list[float]]:
-    """Pairs of answers to the same question (over `/ws/chat`, over `/v1/realtime`), and how late the callers were."""
+async def measure(seconds: float) -> tuple[Pairs, list[float], Stages]:
+    """Pairs of answers to the same question (over `/ws/chat`, over `/v1/realtime`), how late the callers were, and
+    where the server says that the time went."""
     questions = itertools.cycle(await spoken_questions())
-    pairs: list[tuple[Answer, Answer]] = []
+    pairs: Pairs = []
     async with running_server(2) as (url, _):
         realtime_url = url.replace("/ws/chat", "/v1/realtime")
         async with (
@@ -48,10 +54,24 @@ async def measure(seconds: float) -> tuple[list[tuple[Answer, Answer]], list[flo
                     answers[caller] = await caller.ask(question)
                     await asyncio.sleep(BREATH_S)
                 pairs.append((answers[chat], answers[realtime]))
-            return pairs, chat.lateness_s + realtime.lateness_s
+            lateness_s = chat.lateness_s + realtime.lateness_s
+        return pairs, lateness_s, await stages(url, chat.ready["conversation_id"])
 
 
-def page(pairs: list[tuple[Answer, Answer]], lateness_s: list[float]) -> str:
+async def stages(url: str, chat_id: str) -> Stages:
+    """Where the time of each turn went, by the server's own trace; True: of the conversation over `/ws/chat`."""
+    base = url.replace("ws:", "http:").replace("/ws/chat", "/api/conversations")
+    found: Stages = {True: defaultdict(list), False: defaultdict(list)}
+    async with aiohttp.ClientSession() as http:
+        for conversation in (await (await http.get(base)).json())["items"]:
+            for turn in (await (await http.get(f"{base}/{conversation['id']}")).json())["turns"]:
+                for name, value in turn["metrics"].items():
+                    if value is not None:
+                        found[conversation["id"] == chat_id][name].append(value)
+    return found
+
+
+def page(pairs: Pairs, lateness_s: list[float], traced: Stages) -> str:
     """The results, for people."""
     good = [(a.voice_to_voice_ms, b.voice_to_voice_ms) for a, b in pairs]
     both = [(a, b) for a, b in good if a is not None and b is not None]
@@ -77,6 +97,9 @@ def page(pairs: list[tuple[Answer, Answer]], lateness_s: list[float]) -> str:
     ):
         told = summary(values)
         lines.append(f"| {name} | {told['n']:.0f} | {told['p50']:.1f} | {told['p95']:.1f} | {told['max']:.1f} |")
+    lines += ["", "| by the server's trace, p50 in ms | `/ws/chat` | `/v1/realtime` |", "|---|---|---|"]
+    for name, values in traced[True].items():
+        lines.append(f"| `{name}` | {np.median(values):.1f} | {np.median(traced[False].get(name, [np.nan])):.1f} |")
     spread = np.median([[b - a for a, b in (both[i] for i in draw)] for draw in _draws(len(both))], axis=1)
     low, high = np.percentile(spread, [2.5, 97.5])
     lines += ["", f"The median of the differences lies between {low:.1f} and {high:.1f} ms (bootstrap, 95 %)."]
@@ -90,8 +113,7 @@ def _draws(count: int) -> list[list[int]]:
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    pairs, lateness_s = asyncio.run(measure(float(sys.argv[2]) if len(sys.argv) > 2 else 150.0))
-    told = page(pairs, lateness_s)
+    told = page(*asyncio.run(measure(float(sys.argv[2]) if len(sys.argv) > 2 else 150.0)))
     (folder / f"{datetime.date.today()}-realtime.md").write_text(told)
     print(told)
 

@@ -1,15 +1,17 @@
 """`/v1/realtime` as OpenAI's own client finds it; every stream is held to the protocol's grammar."""
 
+import base64
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import numpy as np
 import pytest
 import pytest_asyncio
 
-from avatar.core.audio import Pcm, float_to_pcm16
+from avatar.core.audio import Pcm, float_to_pcm16, resample
 from avatar.core.errors import EngineFailed
 from avatar.core.g711 import RATE_HZ, float_to_alaw, float_to_ulaw
 from avatar.engines.base import ToolCall
@@ -254,6 +256,17 @@ async def test_where_the_audio_of_a_turn_begins_and_ends(talk: Talk, prefix_ms: 
         assert began == pytest.approx(600 - prefix_ms, abs=40)
         assert ended == pytest.approx(600 + 800 + silence_ms, abs=40)
         assert done["usage"]["seconds"] == pytest.approx((ended - began) / 1000, abs=0.002)
+
+
+async def test_a_recording_sent_at_once(talk: Talk) -> None:
+    pcm = resample(np.concatenate([SPEECH, tone(0.0, 1500)]), 16_000, 24_000)
+    async with calling(talk.client) as line:
+        await line.update(**SERVER_VAD, **TEXT)
+        audio = base64.b64encode(float_to_pcm16(pcm)).decode()
+        await line.send("input_audio_buffer.append", audio=audio)
+        assert (await line.until("response.done"))["response"]["status"] == "completed"
+        assert len(line.of("input_audio_buffer.committed")) == 1
+        assert not line.of("error")
 
 
 async def test_an_item_that_says_it_is_growing_is_complete(talk: Talk) -> None:

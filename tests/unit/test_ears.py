@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import time
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from avatar.conversation.ears import FRAMES_AT_ONCE, QUIET_FRAMES, Ears
 from avatar.conversation.overlap import Overlap
 from avatar.conversation.utterance import Utterance
-from avatar.core.audio import Pcm, float_to_pcm16, ms_to_samples
+from avatar.core.audio import Pcm, float_to_pcm16, ms_to_samples, resample
 from avatar.core.errors import BufferLimit
 from avatar.core.turn_events import Action, BeginTurn, CommitTurn
 from avatar.core.turns import TurnPolicy
@@ -68,6 +69,22 @@ def test_the_utterance_begins_before_the_first_sound() -> None:
     assert isinstance(begin, BeginTurn)
     assert begin.at_ms == pytest.approx(400, abs=32)
     assert lengths[0] == pytest.approx(ms_to_samples(commit.at_ms - begin.at_ms + 300, 16_000), abs=1024)
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 22_050, 24_000, 44_100, 47_999])
+async def test_any_rate_is_heard_and_is_soon_ready(rate_hz: int) -> None:
+    stt, actions = FakeSpeechToText(), list[Action]()
+    began_s = time.perf_counter()
+    for _ in range(5):
+        ears = Ears(
+            FakeVoiceActivity(), FakeEndOfTurn(0.1), lambda: Utterance(stt, None, 5), NO_REPLY, TurnPolicy(), rate_hz,
+            actions.append,
+        )  # fmt: skip
+    assert time.perf_counter() - began_s < 0.2  # a filter is made once
+    ears.hear(float_to_pcm16(resample(tone(0.3, 640), 16_000, rate_hz)))
+    await asyncio.sleep(0.05)
+    assert [type(action) for action in actions] == [BeginTurn]
+    await ears.aclose()
 
 
 def test_a_flood_is_refused() -> None:

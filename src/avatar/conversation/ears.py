@@ -20,6 +20,7 @@ from avatar.core.audio import (
     INPUT_RATE_HZ,
     Framer,
     LiveResampler,
+    Resampler,
     Pcm,
     check_whole_samples,
     ms_to_samples,
@@ -61,6 +62,10 @@ QUIET_FRAMES = 3
 first sign of speech off by 64 ms at most, and nothing else: whoever begins to speak is not about to end."""
 MAX_HELD_FRAMES = 1200
 """Frames that may wait, for a verdict or for their turn: 38 s, more than one message of 1 MiB holds at 16 kHz."""
+
+MOST_PHASES = 320
+"""Of a resampler's filter: 22,050 and 44,100 Hz have as many, or half. Of odd rates it has up to 16,000, which takes half
+a second to make: those are resampled in blocks, 21 ms late."""
 
 ONSET_LEAD_MS = 96
 """Voice activity comes that late; an echo is told by 100 ms and more of it."""
@@ -106,7 +111,7 @@ class Ears:
         self._voice = vad.open()
         self._frame_samples = vad.frame_samples
         self._framer = Framer(vad.frame_samples)
-        self._resampler = LiveResampler(rate_hz, INPUT_RATE_HZ)
+        self._resampler = _resampler(rate_hz)
         self._frame_ms = samples_to_ms(vad.frame_samples, INPUT_RATE_HZ)
         preroll_ms = policy.preroll_ms + policy.min_speech_ms + policy.barge_in_ms
         self._preroll: deque[Pcm] = deque(maxlen=max(1, int(preroll_ms / self._frame_ms)))
@@ -332,3 +337,9 @@ class Ears:
         except AvatarError as error:
             logger.warning("%s gave no answer in time (%s)", what, type(error).__name__)
             return None
+
+
+def _resampler(rate_hz: int) -> LiveResampler | Resampler:
+    """To what the engines take, as late as need be: an answer waits for what it holds back."""
+    is_small_ratio = INPUT_RATE_HZ // math.gcd(rate_hz, INPUT_RATE_HZ) <= MOST_PHASES
+    return LiveResampler(rate_hz, INPUT_RATE_HZ) if is_small_ratio else Resampler(rate_hz, INPUT_RATE_HZ)

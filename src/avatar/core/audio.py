@@ -5,6 +5,7 @@ Owns sample formats, framing and resampling. Knows no container, socket, clock o
 
 import math
 from collections.abc import Iterator
+from functools import cache
 
 import numpy as np
 import soxr
@@ -117,6 +118,7 @@ class LiveResampler:
         return out
 
 
+@cache
 def _lowpass(up: int, down: int) -> Pcm:
     """A windowed sinc for a stream with `up` - 1 zeros after each sample, cut into the taps that meet samples: one row
     for each place between two of them, the latest sample last."""

@@ -32,6 +32,7 @@ Pairs = list[tuple[Answer, Answer]]
 Stages = dict[bool, dict[str, list[float]]]
 
 HEAR_S = 0.5
+STAGES = ("endpoint_ms", "stt_ms", "llm_ttft_ms", "first_clause_ms", "tts_ttfa_ms", "voice_to_voice_ms")
 BREATH_S = 0.7
 
 
@@ -54,6 +55,9 @@ async def measure(seconds: float) -> tuple[Pairs, list[float], Stages]:
                     answers[caller] = await caller.ask(question)
                     await asyncio.sleep(BREATH_S)
                 pairs.append((answers[chat], answers[realtime]))
+                print(
+                    *(f"{a.voice_to_voice_ms or 0:.0f} ms {a.transcript!r}" for a in pairs[-1]), sep=" | ", flush=True
+                )
             lateness_s = chat.lateness_s + realtime.lateness_s
         return pairs, lateness_s, await stages(url, chat.ready["conversation_id"])
 
@@ -65,7 +69,7 @@ async def stages(url: str, chat_id: str) -> Stages:
     async with aiohttp.ClientSession() as http:
         for conversation in (await (await http.get(base)).json())["items"]:
             for turn in (await (await http.get(f"{base}/{conversation['id']}")).json())["turns"]:
-                for name, value in turn["metrics"].items():
+                for name, value in turn["timings"].items():
                     if value is not None:
                         found[conversation["id"] == chat_id][name].append(value)
     return found
@@ -98,7 +102,8 @@ def page(pairs: Pairs, lateness_s: list[float], traced: Stages) -> str:
         told = summary(values)
         lines.append(f"| {name} | {told['n']:.0f} | {told['p50']:.1f} | {told['p95']:.1f} | {told['max']:.1f} |")
     lines += ["", "| by the server's trace, p50 in ms | `/ws/chat` | `/v1/realtime` |", "|---|---|---|"]
-    for name, values in traced[True].items():
+    for name in STAGES:
+        values = traced[True][name]
         lines.append(f"| `{name}` | {np.median(values):.1f} | {np.median(traced[False].get(name, [np.nan])):.1f} |")
     spread = np.median([[b - a for a, b in (both[i] for i in draw)] for draw in _draws(len(both))], axis=1)
     low, high = np.percentile(spread, [2.5, 97.5])

@@ -20,8 +20,8 @@ from avatar.core.audio import (
     INPUT_RATE_HZ,
     Framer,
     LiveResampler,
-    Resampler,
     Pcm,
+    Resampler,
     check_whole_samples,
     ms_to_samples,
     pcm16_to_float,
@@ -64,7 +64,7 @@ MAX_HELD_FRAMES = 1200
 """Frames that may wait, for a verdict or for their turn: 38 s, more than one message of 1 MiB holds at 16 kHz."""
 
 MOST_PHASES = 320
-"""Of a resampler's filter: 22,050 and 44,100 Hz have as many, or half. Of odd rates it has up to 16,000, which takes half
+"""Of a resampler's filter: 22,050 and 44,100 Hz have as many, or half. Odd rates have up to 16,000, which takes half
 a second to make: those are resampled in blocks, 21 ms late."""
 
 ONSET_LEAD_MS = 96

@@ -21,9 +21,9 @@ from avatar.conversation import telemetry
 from avatar.conversation.admission import SessionManager
 from avatar.conversation.lineup import Lineup, Pick
 from avatar.conversation.opening import House, ResumeTokens
+from avatar.conversation.plan import ReplyPolicy
 from avatar.conversation.push_to_talk import BufferLimits
 from avatar.conversation.quality import HighQuality
-from avatar.conversation.reply import ReplyPolicy
 from avatar.conversation.session import SessionPolicy
 from avatar.conversation.vram import free_vram_bytes, used_vram_fraction
 from avatar.core.errors import AvatarError, Overloaded, StoreError

@@ -19,8 +19,8 @@ Replies = str | Sequence[str] | Callable[[Sequence[Message]], str]
 class FakeLanguageModel:
     """Gives `replies` word by word: always the same text, one after another (the last for ever), or computed.
 
-    With `calls` the answer ends in those, as long as tools are on offer and no result of one is the last message;
-    without, in one of a tool that must be called.
+    With `calls` the answer ends in those, as long as tools are on offer and no result of one is the last message
+    (`always_calls`: then too); without, in one of a tool that must be called.
     After `error_after` deltas it raises `error`, if there is one, or waits for ever, if it `hang`s.
     All arguments are attributes that a test may change between requests.
     """
@@ -40,6 +40,7 @@ class FakeLanguageModel:
         calls: Sequence[ToolCall] = (),
     ) -> None:
         self.calls = calls
+        self.always_calls = False
         self.replies = replies
         self.first_token_s = first_token_s
         self.token_s = token_s
@@ -95,7 +96,7 @@ class FakeLanguageModel:
             self.closed_early += not complete
 
     def _calls(self, messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampling) -> tuple[ToolCall, ...]:
-        if not tools or messages[-1].role == "tool":
+        if not tools or (messages[-1].role == "tool" and not self.always_calls):
             return ()
         if self.calls or sampling.tool_choice == "auto":
             return tuple(self.calls)

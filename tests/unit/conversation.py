@@ -11,6 +11,7 @@ import numpy as np
 from avatar.conversation.log import ConversationLog
 from avatar.conversation.outbox import Outbox
 from avatar.conversation.session import Engines, LiveSession, SessionOptions, SessionPolicy
+from avatar.conversation.tool_use import Caller
 from avatar.core.audio import INPUT_RATE_HZ, Pcm, float_to_pcm16, ms_to_samples, pcm16_to_float, silence
 from avatar.core.errors import NotFound
 from avatar.core.events import ReplyAudioFrame, ReplyDone, ReplyTextDone, SessionEvent, TranscriptReady
@@ -150,6 +151,7 @@ async def talking(
     fakes: Fakes | None = None,
     mode: Literal["live", "push_to_talk"] = "live",
     policy: SessionPolicy | None = None,
+    caller: Caller | None = None,
 ) -> AsyncIterator[Client]:
     """A session and its client; on exit it is closed, and nothing of it may be left."""
     fakes = fakes or Fakes()
@@ -157,7 +159,7 @@ async def talking(
     engines = Engines(fakes.vad, fakes.end_of_turn, fakes.stt, fakes.llm, fakes.tts)
     options = SessionOptions(mode, "pcm16" if mode == "live" else "webm", INPUT_RATE_HZ, 24_000, "be kind")
     log = ConversationLog(store, CONVERSATION, fakes.llm.count_tokens, engines.names())
-    session = LiveSession(options, engines, policy or SessionPolicy(), BytesDecoder(), log, outbox)
+    session = LiveSession(options, engines, policy or SessionPolicy(), BytesDecoder(), log, outbox, caller)
     client = Client(session, outbox, fakes, store)
     client.reading.set()
     collecting = asyncio.create_task(client.collect())

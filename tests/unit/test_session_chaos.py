@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from avatar.conversation.reply import ReplyPolicy
+from avatar.conversation.plan import ReplyPolicy
 from avatar.conversation.session import SessionPolicy
 from avatar.core.errors import AvatarError, EngineFailed
 from avatar.core.events import ReplyAudioFrame, ReplyAudioStarted, ReplyDone, SessionEvent, TranscriptReady

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from avatar.conversation.reply import ReplyPolicy
+from avatar.conversation.plan import ReplyPolicy
 from avatar.conversation.session import SessionPolicy
 from avatar.core.audio import Pcm
 from avatar.core.errors import BadAudio, BadMessage, EngineFailed, StoreError

@@ -148,6 +148,8 @@ export interface ReplyMetrics {
   endpoint_ms?: number | null;
   /** Transcription asked to transcript. */
   stt_ms?: number | null;
+  /** LLM asked, and tools called for it, before it said a word. */
+  tools_ms?: number | null;
   /** LLM request to its first token. */
   llm_ttft_ms?: number | null;
   /** First token to first clause. */
@@ -221,7 +223,7 @@ export interface SpeechStopped {
 
 /** One stage of a turn, in milliseconds from where `voice_to_voice_ms` begins; negative before that. */
 export interface TraceSpan {
-  name: "endpoint" | "stt" | "llm_first_token" | "first_clause" | "tts_first_audio" | "queue" | "wire";
+  name: "endpoint" | "stt" | "tools" | "llm_first_token" | "first_clause" | "tts_first_audio" | "queue" | "wire";
   start_ms: number;
   end_ms: number;
 }

@@ -68,7 +68,7 @@ class ConversationLog:
 
     def remember(self, outcome: Outcome) -> None:
         """From now on the model knows of this turn: of its reply, as much as was heard."""
-        self.history.add(PastTurn(outcome.said.text, outcome.heard_text, outcome.status != "completed"))
+        self.history.add(PastTurn(outcome.said.text, outcome.heard_text, outcome.status != "completed", outcome.calls))
 
     async def save(self, turn_id: str, kind: InputKind, outcome: Outcome, rate_hz: int, metrics: TurnMetrics) -> None:
         """Save the turn, audio included; on return it survives a power cut. Raises `StoreError`, `NotFound`."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from avatar.conversation.reply import Said
+from avatar.conversation.plan import Said
 from avatar.conversation.watch import within
 from avatar.core.audio import INPUT_RATE_HZ, Pcm, pcm16_to_float, resample, samples_to_ms
 from avatar.core.errors import BadAudio, BufferLimit, NoSpeech

@@ -1,6 +1,6 @@
 """One reply: prepared in one cancellable task, held until its turn is committed, played, and cut when interrupted.
 
-    listen -> language model -> clauses -> speech -> playout
+    listen -> thought (language model, tools) -> clauses -> speech -> playout
 
 It knows engine Protocols, the outbox and nothing of how its turn was found or where its outcome goes. Nothing of a
 reply that is never committed reaches the client.
@@ -9,90 +9,38 @@ reply that is never committed reaches the client.
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from avatar.conversation.outbox import Outbox
+from avatar.conversation.plan import Plan, ReplyPolicy, Said
 from avatar.conversation.playout import Playout
 from avatar.conversation.precedence import Precedence
+from avatar.conversation.thought import Thought
 from avatar.conversation.watch import Watchdog
 from avatar.core.audio import Pcm, Resampler, samples_to_ms, silence
-from avatar.core.clauses import Clause, ClauseCutter, spoken_weight
 from avatar.core.errors import AvatarError, EngineFailed, describe
 from avatar.core.events import (
-    ReplyCalls,
     ReplyHeld,
     ReplyLowered,
     ReplyResumed,
     ReplyStatus,
-    ReplyTextDelta,
-    ReplyTextDone,
     SessionEvent,
     TranscriptReady,
 )
 from avatar.core.heard import HeardText
+from avatar.core.history import CalledTool
 from avatar.core.trace import TurnMetrics, TurnTrace, Waste
-from avatar.engines.base import LanguageModel, Message, Sampling, TextToSpeech, Tool
+from avatar.engines.base import LanguageModel
 from avatar.media.tempo import Tempo
 
 logger = logging.getLogger(__name__)
 
-FAST_WEIGHT_PER_S = 45
-"""Text that comes this fast comes three times as fast as it is spoken (15 letters a second, 5 Chinese characters): by
-the time a few words are said there is more."""
 ANSWER_S = 2.0
 """Who says "yes" so shortly before a question ends answers it."""
-
-
-@dataclass(frozen=True)
-class Said:
-    """What the user said in this turn; `pcm` (16 kHz) where they spoke it. Empty `text`: nobody said anything."""
-
-    text: str = field(repr=False)
-    language: str | None = None
-    pcm: Pcm | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True)
-class ReplyPolicy:
-    """Limits of a reply; the settings section `conversation` explains each."""
-
-    first_token_timeout_s: float = 20.0
-    stall_timeout_s: float = 10.0
-    playout_lead_s: float = 0.8
-    sampling: Sampling = field(default_factory=Sampling)
-
-
-@dataclass(frozen=True)
-class Speaker:
-    """The voice a reply is spoken in."""
-
-    engine: TextToSpeech
-    voice: str | None
-    language: str | None
-    rate_hz: int
-    """Of the audio the client gets."""
-    speed: float = 1.0
-    is_silent: bool = False
-    """The reply is written only."""
-    is_paced: bool = True
-    """Audio is sent as it is played; else as it is made, by clients that know themselves what they have played."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a reply is to be made; `prompt` gets what the user said in this turn."""
-
-    prompt: Callable[[str], Sequence[Message]]
-    speaker: Speaker
-    sampling: Sampling
-    tools: Sequence[Tool] = ()
-    """Looked at only when the model is asked, after `prompt` was."""
-    is_unasked: bool = False
-    """It is made also if the user said nothing."""
 
 
 class Spoken:
@@ -123,6 +71,8 @@ class Outcome:
     pcm: Pcm = field(repr=False)
     """What was heard of it, at the client's rate."""
     error: AvatarError | None = None
+    calls: tuple[CalledTool, ...] = ()
+    """What the server called for it."""
 
 
 class Reply:
@@ -142,27 +92,22 @@ class Reply:
         self.said = Said("")
         self._listen = listen
         self._plan = plan
-        self._llm = llm
         self._speaker = speaker = plan.speaker
         self._policy = policy
         self._outbox = outbox
-        self._precedence = precedence
         self._now = asyncio.get_running_loop().time
         self._committed = asyncio.Event()
         self._trace = TurnTrace()
         self._waste = Waste()
         self._began_at_s = self._now()
-        self._thought_at_s = self._over_at_s = math.inf
+        self._over_at_s = math.inf
         self.voice_ended_at_s = 0.0
-        self.tokens = 0
         self._held: list[SessionEvent] = []
         self._heard = HeardText()
         lead_s = policy.playout_lead_s if speaker.is_paced else math.inf
         self._playout = Playout(outbox, turn_id, speaker.rate_hz, lead_s)
-        self._called = False
-        self.is_cut_short = False
+        self._thought = Thought(turn_id, plan, llm, policy, precedence, self._heard, self._trace, self._emit)
         self._pcm: list[Pcm] = []
-        self._clauses: asyncio.Queue[Clause | None] = asyncio.Queue()  # bounded by the answer's own token limit
         self._ended: Outcome | None = None
         self._parts: list[asyncio.Task[None]] = []
         self._task = asyncio.create_task(self._run(), name=f"reply {turn_id}")
@@ -193,9 +138,20 @@ class Reply:
     @property
     def work_ms(self) -> float:
         """For how long its engines have been at work; being held until the turn is over is not work."""
-        voiced_at_s = self._trace.end_s("tts_first_audio") or math.inf
-        until_s = min(max(self._thought_at_s, voiced_at_s), self._over_at_s, self._now())
+        silent_s = math.inf if "first_clause" in self._trace else 0.0
+        voiced_at_s = self._trace.end_s("tts_first_audio") or silent_s
+        until_s = min(max(self._thought.rests_since_s, voiced_at_s), self._over_at_s, self._now())
         return (until_s - self._began_at_s) * 1000
+
+    @property
+    def tokens(self) -> int:
+        """Of its text, so far."""
+        return self._thought.tokens
+
+    @property
+    def is_cut_short(self) -> bool:
+        """The model wrote as much as it may, and would have gone on."""
+        return self._thought.is_cut_short
 
     @property
     def audible(self) -> bool:
@@ -247,7 +203,7 @@ class Reply:
     @property
     def awaits_answer(self) -> bool:
         """Whether it is as good as over, and ends with a question."""
-        over = self._thought_at_s < math.inf and self._playout.left_s < ANSWER_S
+        over = self._thought.rests_since_s < math.inf and self._playout.left_s < ANSWER_S
         return over and self._heard.text.rstrip().endswith(("?", "？"))
 
     def report_played(self, played_ms: float) -> None:
@@ -260,7 +216,7 @@ class Reply:
             self._ended = self._conclude()
         elif self._ended is None:
             self._ended = self._outcome("interrupted", self._playout.stop())
-            for task in (*self._parts, self._task):  # the parts by name: one that is due to run gets no step more
+            for task in (*self._thought.tool_use.running, *self._parts, self._task):  # each: none gets a step more
                 task.cancel()
         return self._ended
 
@@ -302,7 +258,7 @@ class Reply:
         text = self._heard.text
         heard = text if status == "completed" or self._speaker.is_silent else self._heard.until(heard_samples)
         pcm = np.concatenate([silence(0), *self._pcm])[:heard_samples]
-        return Outcome(status, self.said, text, heard, pcm, error)
+        return Outcome(status, self.said, text, heard, pcm, error, self._thought.tool_use.made)
 
     # --- the one task ---------------------------------------------------------------------------
 
@@ -321,67 +277,15 @@ class Reply:
             self._emit(TranscriptReady(self.turn_id, self.said.text))
         elif not self._plan.is_unasked:
             return
-        messages = self._plan.prompt(self.said.text)
+        await self._thought.tool_use.begin()
+        messages = self._plan.prompt(self.said.text, self._thought.tools)
         try:
             async with asyncio.TaskGroup() as tasks:
-                self._parts = [tasks.create_task(self._think(messages)), tasks.create_task(self._speak())]
+                thinking = tasks.create_task(self._thought.run(messages, self._committed))
+                self._parts = [thinking, tasks.create_task(self._speak())]
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
         await self._playout.drain()
-
-    async def _think(self, messages: Sequence[Message]) -> None:
-        """Language model to clauses; text goes to the client as it comes."""
-        cutter = ClauseCutter()
-        with self._precedence.working():
-            await self._generate(messages, cutter)
-        if not self._heard.text.strip() and not self._called:
-            raise EngineFailed("The language model answered nothing. Ask again, or try another model.")
-        if self._heard.text:
-            self._emit(ReplyTextDone(self.turn_id, self._heard.text))
-        self._pass_on(cutter.flush())
-        self._clauses.put_nowait(None)
-        self._thought_at_s = self._now()
-
-    async def _generate(self, messages: Sequence[Message], cutter: ClauseCutter) -> None:
-        asked_at_s = self._now()
-        policy = self._policy
-        watchdog = Watchdog("language model", policy.first_token_timeout_s)
-        stream = self._llm.stream(messages, tools=self._plan.tools, sampling=self._plan.sampling)
-        async with aclosing(watchdog.watch(stream)) as deltas:
-            async for delta in deltas:
-                watchdog.allow(policy.stall_timeout_s)
-                self.is_cut_short = delta.finish_reason == "length"
-                if delta.text:
-                    self._take(delta.text, cutter, asked_at_s)
-                if delta.tool_calls:
-                    self._called = True
-                    calls = tuple((call.id, call.name, call.arguments) for call in delta.tool_calls)
-                    self._emit(ReplyCalls(self.turn_id, calls))
-
-    def _take(self, text: str, cutter: ClauseCutter, asked_at_s: float) -> None:
-        if not self.tokens:
-            self._trace.note("llm_first_token", asked_at_s, self._now())
-        self.tokens += 1
-        self._heard.add_text(text)
-        self._emit(ReplyTextDelta(self.turn_id, text))
-        self._pass_on(cutter.push(text))
-        self._hurry(cutter, asked_at_s)
-
-    def _hurry(self, cutter: ClauseCutter, asked_at_s: float) -> None:
-        """Begin to speak after a few words, if the rest comes faster than it is spoken."""
-        if "first_clause" in self._trace:
-            return
-        first_token_s = self._trace.end_s("llm_first_token") or asked_at_s
-        enough = (self._now() - first_token_s) * FAST_WEIGHT_PER_S
-        if spoken_weight(self._heard.text) >= enough:
-            clause = cutter.cut_short()
-            self._pass_on([clause] if clause is not None else [])
-
-    def _pass_on(self, clauses: Sequence[Clause]) -> None:
-        for clause in clauses:
-            if clause.spoken and "first_clause" not in self._trace:
-                self._trace.follow("first_clause", "llm_first_token", self._now())
-            self._clauses.put_nowait(clause)
 
     async def _speak(self) -> None:
         """Clauses to audio; held at the first chunk until the turn is committed."""
@@ -417,7 +321,7 @@ class Reply:
         """What there is to say; waiting for the language model is not the speech engine's fault."""
         while True:
             watchdog.allow(None)
-            clause = await self._clauses.get()
+            clause = await self._thought.clauses.get()
             watchdog.allow(self._policy.stall_timeout_s)
             if clause is None:
                 return

@@ -6,7 +6,7 @@ reply, prepared or live; whoever starts another ends that one first.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -16,13 +16,16 @@ from avatar.conversation.ears import Ears
 from avatar.conversation.log import ConversationLog
 from avatar.conversation.outbox import Outbox
 from avatar.conversation.overlap import Overlap
+from avatar.conversation.plan import Plan, ReplyPolicy, Said, Speaker
 from avatar.conversation.precedence import Precedence
 from avatar.conversation.push_to_talk import AudioBuffer, AudioKind, BufferLimits, Decoder, Recording, check_is_raw
-from avatar.conversation.reply import Outcome, Plan, Reply, ReplyPolicy, Said, Speaker, Spoken
+from avatar.conversation.reply import Outcome, Reply, Spoken
+from avatar.conversation.tool_use import Caller, message_of, offer_cost
 from avatar.conversation.utterance import Utterance
 from avatar.core.audio import INPUT_RATE_HZ, ms_to_samples
 from avatar.core.errors import AvatarError, BadMessage, BufferLimit, ClientError, NoSpeech, StoreError, describe
 from avatar.core.events import ErrorOccurred, ReplyDone, SpeechStarted, SpeechStopped, TranscriptReady
+from avatar.core.history import PROMPT_MARGIN_TOKENS
 from avatar.core.trace import TurnMetrics, Waste
 from avatar.core.turn_events import (
     AbandonTurn,
@@ -40,14 +43,13 @@ from avatar.core.turn_events import (
     ResumeReply,
 )
 from avatar.core.turns import Eagerness, TurnPolicy
-from avatar.engines.base import EndOfTurn, LanguageModel, Message, SpeechToText, TextToSpeech, VoiceActivity
+from avatar.engines.base import EndOfTurn, LanguageModel, Message, SpeechToText, TextToSpeech, Tool, VoiceActivity
 from avatar.store.records import InputKind, new_id
 
 logger = logging.getLogger(__name__)
 
-PROMPT_MARGIN_TOKENS = 32
-"""Left free besides the answer: begin and end markers of the chat template, and the count's own error."""
-
+RESULTS_SHARE = 0.25
+"""Of the context, kept free for what tools give while there are any."""
 MAX_CARRIED_TURNS = 2
 """Speech that goes on before its answer is heard makes one utterance, up to so many times the longest turn: a radio in
 the room never ends."""
@@ -127,7 +129,9 @@ class LiveSession:
         decoder: Decoder,
         log: ConversationLog,
         outbox: Outbox,
+        caller: Caller | None = None,
     ) -> None:
+        """`caller`: what the model may have called."""
         self.conduct = Conduct()
         self._outbox = outbox
         self._options = options
@@ -135,6 +139,7 @@ class LiveSession:
         self._policy = policy
         self._decoder = decoder
         self._log = log
+        self._caller = caller
         self._now = asyncio.get_running_loop().time
         self._reply: Reply | None = None
         self._asides: dict[str, Reply] = {}
@@ -419,12 +424,15 @@ class LiveSession:
             return self.conduct.plan()
         options = self._options
         speaker = Speaker(self._engines.tts, options.voice, options.language, options.output_rate_hz)
-        return Plan(self._prompt, speaker, self._policy.reply.sampling)
+        return Plan(self._prompt, speaker, self._policy.reply.sampling, caller=self._caller)
 
-    def _prompt(self, user_text: str) -> list[Message]:
-        room = self._engines.llm.context_tokens - self._policy.reply.sampling.max_tokens - PROMPT_MARGIN_TOKENS
+    def _prompt(self, user_text: str, tools: Sequence[Tool]) -> list[Message]:
+        llm = self._engines.llm
+        room = llm.context_tokens - self._policy.reply.sampling.max_tokens - PROMPT_MARGIN_TOKENS
+        if tools:
+            room -= offer_cost(tools, llm.count_tokens) + int(llm.context_tokens * RESULTS_SHARE)
         lines = self._log.history.prompt(self._options.instructions, user_text, room)
-        return [Message(line.role, line.content) for line in lines]
+        return [message_of(line) for line in lines]
 
     def _go_live(
         self, reply: Reply, kind: InputKind, endpoint_ms: float | None = None, utterance: Utterance | None = None
@@ -446,10 +454,11 @@ class LiveSession:
             self._end(self._live, self._live.interrupt())
 
     def _barge_in(self, reply: Reply) -> None:
-        """The user speaks again. If nothing of the reply was heard yet they had only paused: it is still one turn."""
+        """The user speaks again. If nothing of the reply was heard yet, nor anything called for it, they had only
+        paused: it is still one turn."""
         utterance = self._live_utterance
         outcome = reply.interrupt()
-        unheard = outcome.status == "interrupted" and not outcome.heard_text
+        unheard = outcome.status == "interrupted" and not outcome.heard_text and not outcome.calls
         if self._ears is None or utterance is None or not unheard or self.conduct.each_turn_stands:
             self._end(reply, outcome)
         elif utterance.pcm.size < ms_to_samples(MAX_CARRIED_TURNS * self._policy.turns.max_turn_ms, INPUT_RATE_HZ):

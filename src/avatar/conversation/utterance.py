@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from avatar.conversation.reply import Said
+from avatar.conversation.plan import Said
 from avatar.conversation.watch import within
 from avatar.core.audio import INPUT_RATE_HZ, Pcm, silence
 from avatar.core.errors import AvatarError

@@ -3,36 +3,52 @@
 Pure. Knows tokens only through the counting function it is given.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from avatar.core.errors import BadMessage
 
 
 @dataclass(frozen=True)
+class CalledTool:
+    """A tool that the model had called, with `arguments` (JSON text of an object), and the `result` it was told."""
+
+    id: str
+    name: str
+    arguments: str = field(repr=False)
+    result: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class PastTurn:
-    """One exchange: what the user said, and what they heard of the reply."""
+    """One exchange: what the user said, what was called for the answer, and what they heard of it."""
 
     user_text: str
     heard_text: str
     interrupted: bool = False
+    calls: tuple[CalledTool, ...] = ()
 
 
 @dataclass(frozen=True)
 class Line:
-    """One message of a prompt."""
+    """One message of a prompt; `called`: the assistant asks for this call, or (role `tool`) this is what it came to."""
 
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
+    called: CalledTool | None = None
 
 
 INTERRUPTED = "(I interrupted you there.)"
 """Said for the user, before their next message: the model is told where it was cut off. A mark in the reply itself
 would be imitated by small models, and a system message in the middle is refused by many chat templates."""
+UNHEARD = "…"
+"""Said for the assistant where tools were called and nothing was heard: after a tool's result comes its word."""
 
 # Chat templates add role markers around each message: about this many tokens in ChatML, Llama and Mistral formats.
 MESSAGE_OVERHEAD_TOKENS = 8
+PROMPT_MARGIN_TOKENS = 32
+"""Left free besides the answer: begin and end markers of the chat template, and the count's own error."""
 # When history must shrink it shrinks to this share of the room, so that the prompt's beginning stays the same for
 # many turns and the engine's prefix cache stays warm.
 SHRINK_TO = 0.6
@@ -72,13 +88,24 @@ class History:
             used -= self._turns.pop(0)[1]
 
     def _cost(self, line: Line) -> int:
-        return self._count_tokens(line.content) + MESSAGE_OVERHEAD_TOKENS
+        asked = line.called if line.role == "assistant" else None
+        written = line.content + (asked.name + asked.arguments if asked else "")
+        return self._count_tokens(written) + MESSAGE_OVERHEAD_TOKENS
+
+
+def call_lines(calls: Sequence[CalledTool], said: str = "") -> list[Line]:
+    """How the model is told of its calls, before which it `said` something: one after another, whatever was called at
+    once, since many chat templates know one call a message only."""
+    lines = [line for call in calls for line in (Line("assistant", "", call), Line("tool", call.result, call))]
+    return [replace(lines[0], content=said), *lines[1:]] if lines else []
 
 
 def _lines(turn: PastTurn) -> list[Line]:
-    if not turn.heard_text:
-        return [Line("user", turn.user_text)]
-    lines = [Line("user", turn.user_text), Line("assistant", turn.heard_text)]
+    lines = [Line("user", turn.user_text), *call_lines(turn.calls)]
+    heard = turn.heard_text or (UNHEARD if turn.calls else "")
+    if not heard:
+        return lines
+    lines.append(Line("assistant", heard))
     return [*lines, Line("user", INTERRUPTED)] if turn.interrupted else lines
 
 
@@ -86,7 +113,7 @@ def _merge(lines: list[Line]) -> list[Line]:
     """Join neighbours of one role (a reply nobody heard leaves two user messages): many templates demand turns."""
     merged: list[Line] = []
     for line in lines:
-        if merged and merged[-1].role == line.role:
+        if merged and merged[-1].role == line.role and line.called is None:
             merged[-1] = Line(line.role, merged[-1].content + "\n" + line.content)
         else:
             merged.append(line)

@@ -7,12 +7,13 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
-Stage = Literal["endpoint", "stt", "llm_first_token", "first_clause", "tts_first_audio", "queue", "wire"]
-"""In the order of a turn: until it is found to be over; until the transcript; until the model's first token; its first
-clause; the first audio; until that is sent, held back as long as the turn may go on; until the socket has taken it."""
+Stage = Literal["endpoint", "stt", "tools", "llm_first_token", "first_clause", "tts_first_audio", "queue", "wire"]
+"""In the order of a turn: until it is found to be over; until the transcript; until all is known for which the model
+called tools before it said a word; until its first token; its first clause; the first audio; until that is sent, held
+back as long as the turn may go on; until the socket has taken it."""
 STAGES: tuple[Stage, ...] = get_args(Stage)
-ENGINE_STAGES: tuple[Stage, ...] = ("stt", "llm_first_token", "first_clause", "tts_first_audio")
-"""In which an engine works; they follow one another."""
+ENGINE_STAGES: tuple[Stage, ...] = ("stt", "tools", "llm_first_token", "first_clause", "tts_first_audio")
+"""In which an engine works, or a tool; they follow one another."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class TurnMetrics:
 
     endpoint_ms: float | None = None
     stt_ms: float | None = None
+    tools_ms: float | None = None
     llm_ttft_ms: float | None = None
     first_clause_ms: float | None = None
     tts_ttfa_ms: float | None = None
@@ -93,6 +95,7 @@ class TurnTrace:
         return TurnMetrics(
             endpoint_ms=self._ms("endpoint"),
             stt_ms=self._ms("stt"),
+            tools_ms=self._ms("tools"),
             llm_ttft_ms=self._ms("llm_first_token"),
             first_clause_ms=self._ms("first_clause"),
             tts_ttfa_ms=self._ms("tts_first_audio"),

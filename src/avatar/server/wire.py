@@ -231,6 +231,7 @@ class ReplyMetrics(WireModel):
 
     endpoint_ms: float | None = Field(None, description="Last speech sample to the decision that the turn is over.")
     stt_ms: float | None = Field(None, description="Transcription asked to transcript.")
+    tools_ms: float | None = Field(None, description="LLM asked, and tools called for it, before it said a word.")
     llm_ttft_ms: float | None = Field(None, description="LLM request to its first token.")
     first_clause_ms: float | None = Field(None, description="First token to first clause.")
     tts_ttfa_ms: float | None = Field(None, description="First clause to first audio.")

@@ -7,7 +7,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from avatar.conversation.reply import Plan, Said
+from avatar.conversation.plan import Plan, Said
 from avatar.core.audio import Pcm
 from avatar.core.events import (
     ErrorOccurred,

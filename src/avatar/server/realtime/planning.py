@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from avatar.conversation.opening import House
-from avatar.conversation.reply import Plan, Speaker
-from avatar.conversation.session import PROMPT_MARGIN_TOKENS, Engines
+from avatar.conversation.plan import Plan, Speaker
+from avatar.conversation.session import Engines
 from avatar.core.errors import BadMessage, NotFound
-from avatar.core.history import MESSAGE_OVERHEAD_TOKENS, SHRINK_TO
+from avatar.core.history import MESSAGE_OVERHEAD_TOKENS, PROMPT_MARGIN_TOKENS, SHRINK_TO
 from avatar.core.turns import TurnPolicy
 from avatar.engines.base import Message, Sampling
 from avatar.engines.base import Tool as EngineTool
@@ -118,7 +118,7 @@ class Planner:
         offers: dict[str, Offer] = {}
         on_offer = _functions(tools) if choice != "none" else []
 
-        def ask(user_text: str) -> list[Message]:
+        def ask(user_text: str, _: Sequence[EngineTool]) -> list[Message]:
             if wish.conversation != "none" and choice != "none":
                 self._offer(tools, choice, offers, on_offer)
             said = user_text if is_turn else ""

@@ -147,7 +147,7 @@ def serve(folder: Path) -> None:
 
     from avatar.app import Service, assemble
     from avatar.cli.serving import uvicorn_config
-    from avatar.conversation.session import Engines
+    from avatar.conversation.terms import Engines
 
     logging.basicConfig(level=logging.INFO)
     settings = settings_in(folder)

@@ -24,7 +24,7 @@ from avatar.conversation.opening import House, ResumeTokens
 from avatar.conversation.plan import ReplyPolicy
 from avatar.conversation.push_to_talk import BufferLimits
 from avatar.conversation.quality import HighQuality
-from avatar.conversation.session import SessionPolicy
+from avatar.conversation.terms import SessionPolicy
 from avatar.conversation.vram import free_vram_bytes, used_vram_fraction
 from avatar.core.errors import AvatarError, Overloaded, StoreError
 from avatar.core.progress import JobProgress

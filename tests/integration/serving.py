@@ -16,7 +16,7 @@ import uvicorn
 from avatar.app import Service, assemble
 from avatar.cli.serving import uvicorn_config
 from avatar.conversation.lineup import Pick
-from avatar.conversation.session import Engines
+from avatar.conversation.terms import Engines
 from avatar.core.audio import Pcm, float_to_pcm16, pcm16_to_float
 from avatar.engines.base import STAGES, Engine, Stage
 from avatar.settings import Settings, load

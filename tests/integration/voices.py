@@ -12,7 +12,7 @@ import aiohttp
 import numpy as np
 import soundfile
 
-from avatar.conversation.session import Engines
+from avatar.conversation.terms import Engines
 from avatar.core.audio import INPUT_RATE_HZ, Pcm
 from avatar.engines.base import TextToSpeech
 from avatar.engines.vad.silero import SileroVad

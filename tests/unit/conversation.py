@@ -10,7 +10,8 @@ import numpy as np
 
 from avatar.conversation.log import ConversationLog
 from avatar.conversation.outbox import Outbox
-from avatar.conversation.session import Engines, LiveSession, SessionOptions, SessionPolicy
+from avatar.conversation.session import LiveSession
+from avatar.conversation.terms import Engines, SessionOptions, SessionPolicy
 from avatar.conversation.tool_use import Caller
 from avatar.core.audio import INPUT_RATE_HZ, Pcm, float_to_pcm16, ms_to_samples, pcm16_to_float, silence
 from avatar.core.errors import NotFound

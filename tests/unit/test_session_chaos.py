@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from avatar.conversation.plan import ReplyPolicy
-from avatar.conversation.session import SessionPolicy
+from avatar.conversation.terms import SessionPolicy
 from avatar.core.errors import AvatarError, EngineFailed
 from avatar.core.events import ReplyAudioFrame, ReplyAudioStarted, ReplyDone, SessionEvent, TranscriptReady
 from avatar.core.turns import TurnPolicy

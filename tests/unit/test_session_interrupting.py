@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 import pytest
 
 from avatar.conversation.plan import ReplyPolicy
-from avatar.conversation.session import SessionPolicy
+from avatar.conversation.terms import SessionPolicy
 from avatar.core.events import ReplyDone
 from avatar.engines.base import SpeechChunk
 from tests.fakes.stt import FakeSpeechToText, FakeTranscriptStream

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avatar.conversation.plan import ReplyPolicy
-from avatar.conversation.session import SessionPolicy
+from avatar.conversation.terms import SessionPolicy
 from avatar.core.audio import Pcm
 from avatar.core.errors import BadAudio, BadMessage, EngineFailed, StoreError
 from avatar.core.events import (

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from avatar.conversation.session import SessionPolicy
+from avatar.conversation.terms import SessionPolicy
 from avatar.core.audio import Pcm
 from avatar.core.events import ErrorOccurred, SpeechStarted, SpeechStopped
 from avatar.core.turns import TurnPolicy

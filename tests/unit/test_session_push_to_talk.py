@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from avatar.conversation.push_to_talk import AudioBuffer, AudioKind, BufferLimits
-from avatar.conversation.session import SessionPolicy
+from avatar.conversation.terms import SessionPolicy
 from avatar.core.errors import BadAudio, BadMessage, BufferLimit, NoSpeech
 from avatar.core.events import ErrorOccurred, ReplyDone
 from tests.unit.conversation import Fakes, recording, talking

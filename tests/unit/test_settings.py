@@ -6,7 +6,7 @@ import pytest
 from aiortc.rtcicetransport import parse_stun_turn_uri
 from pydantic import ValidationError
 
-from avatar.conversation.session import SessionPolicy
+from avatar.conversation.terms import SessionPolicy
 from avatar.core.errors import SetupError
 from avatar.core.turns import TurnPolicy
 from avatar.settings import Section, Settings, load

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avatar.conversation.plan import Plan, ReplyPolicy, Said, Speaker
-from avatar.conversation.session import Conduct, SessionPolicy
+from avatar.conversation.terms import Conduct, SessionPolicy
 from avatar.conversation.tool_use import CUT, ENOUGH, LEAST_RESULT_TOKENS, UNKNOWN, fitting
 from avatar.core.errors import EngineFailed
 from avatar.core.events import ErrorOccurred, ReplyCalls, SpeechStopped

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from avatar.conversation.session import Engines
+from avatar.conversation.terms import Engines
 from avatar.conversation.vram import used_vram_bytes
 from avatar.core.errors import Conflict, Overloaded, describe
 from avatar.core.progress import JobProgress, JobState

@@ -14,7 +14,8 @@ from avatar.conversation.log import ConversationLog, TurnStore
 from avatar.conversation.outbox import Outbox
 from avatar.conversation.push_to_talk import AudioKind, Decoder
 from avatar.conversation.quality import HighQuality, WithFallback
-from avatar.conversation.session import Engines, LiveSession, SessionOptions, SessionPolicy
+from avatar.conversation.session import LiveSession
+from avatar.conversation.terms import Engines, SessionOptions, SessionPolicy
 from avatar.conversation.voices import Choice, choose
 from avatar.core.audio import INPUT_RATE_HZ
 from avatar.core.errors import BadMessage, EngineError, NotFound, Problem, describe

@@ -6,27 +6,26 @@ reply, prepared or live; whoever starts another ends that one first.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from typing import Any
 
-from avatar.conversation import telemetry
 from avatar.conversation.ears import Ears
+from avatar.conversation.ending import Ending
 from avatar.conversation.log import ConversationLog
 from avatar.conversation.outbox import Outbox
 from avatar.conversation.overlap import Overlap
-from avatar.conversation.plan import Plan, ReplyPolicy, Said, Speaker
-from avatar.conversation.precedence import Precedence
-from avatar.conversation.push_to_talk import AudioBuffer, AudioKind, BufferLimits, Decoder, Recording, check_is_raw
+from avatar.conversation.plan import Plan, Said
+from avatar.conversation.planner import Planner
+from avatar.conversation.push_to_talk import AudioBuffer, AudioKind, Decoder, Recording, check_is_raw
 from avatar.conversation.reply import Outcome, Reply, Spoken
-from avatar.conversation.tool_use import Caller, message_of, offer_cost
+from avatar.conversation.terms import Conduct, Engines, SessionOptions, SessionPolicy
+from avatar.conversation.tool_use import Caller
 from avatar.conversation.utterance import Utterance
 from avatar.core.audio import INPUT_RATE_HZ, ms_to_samples
-from avatar.core.errors import AvatarError, BadMessage, BufferLimit, ClientError, NoSpeech, StoreError, describe
-from avatar.core.events import ErrorOccurred, ReplyDone, SpeechStarted, SpeechStopped, TranscriptReady
-from avatar.core.history import PROMPT_MARGIN_TOKENS
-from avatar.core.trace import TurnMetrics, Waste
+from avatar.core.errors import AvatarError, BadMessage, BufferLimit, ClientError, NoSpeech
+from avatar.core.events import SpeechStarted, SpeechStopped, TranscriptReady
+from avatar.core.trace import Waste
 from avatar.core.turn_events import (
     AbandonTurn,
     Action,
@@ -42,80 +41,14 @@ from avatar.core.turn_events import (
     ReplyHeard,
     ResumeReply,
 )
-from avatar.core.turns import Eagerness, TurnPolicy
-from avatar.engines.base import EndOfTurn, LanguageModel, Message, SpeechToText, TextToSpeech, Tool, VoiceActivity
+from avatar.core.turns import TurnPolicy
 from avatar.store.records import InputKind, new_id
 
 logger = logging.getLogger(__name__)
 
-RESULTS_SHARE = 0.25
-"""Of the context, kept free for what tools give while there are any."""
 MAX_CARRIED_TURNS = 2
 """Speech that goes on before its answer is heard makes one utterance, up to so many times the longest turn: a radio in
 the room never ends."""
-
-
-@dataclass(frozen=True)
-class Engines:
-    """The loaded models, shared by all sessions."""
-
-    vad: VoiceActivity
-    end_of_turn: EndOfTurn
-    stt: SpeechToText
-    llm: LanguageModel
-    tts: TextToSpeech
-
-    @cached_property
-    def precedence(self) -> Precedence:
-        """Who may use the language model on a guess."""
-        return Precedence(self.llm.capabilities.concurrent)
-
-    def names(self) -> dict[str, str]:
-        """Stage to engine name."""
-        return {stage: getattr(self, stage).name for stage in ("vad", "end_of_turn", "stt", "llm", "tts")}
-
-    def all(self) -> tuple[VoiceActivity, EndOfTurn, SpeechToText, LanguageModel, TextToSpeech]:
-        """Every engine, in the order of a turn."""
-        return (self.vad, self.end_of_turn, self.stt, self.llm, self.tts)
-
-
-@dataclass(frozen=True)
-class SessionPolicy:
-    """Limits and thresholds that all sessions share."""
-
-    turns: TurnPolicy = field(default_factory=TurnPolicy)
-    eagerness: Eagerness = "medium"
-    reply: ReplyPolicy = field(default_factory=ReplyPolicy)
-    buffer: BufferLimits = field(default_factory=BufferLimits)
-    stt_timeout_s: float = 20.0
-
-
-@dataclass(frozen=True)
-class SessionOptions:
-    """What the client chose for this session."""
-
-    mode: Literal["push_to_talk", "live"]
-    audio: AudioKind
-    input_rate_hz: int
-    output_rate_hz: int
-    instructions: str
-    voice: str | None = None
-    language: str | None = None
-    eagerness: Eagerness = "medium"
-
-
-@dataclass(frozen=True)
-class Conduct:
-    """What a client decides for itself that a conversation else decides for it."""
-
-    answers: bool = True
-    """Each spoken turn is answered."""
-    interrupts: bool = True
-    """Who speaks over a reply ends it; else it goes on, and what they said is not answered by itself."""
-    each_turn_stands: bool = False
-    """Turns are told, empty ones too, and are not made one when their speaker goes on."""
-    plan: Callable[[], Plan] | None = None
-    """How replies to spoken turns are made, if not from the log and the options."""
 
 
 class LiveSession:
@@ -139,7 +72,8 @@ class LiveSession:
         self._policy = policy
         self._decoder = decoder
         self._log = log
-        self._caller = caller
+        self._planner = Planner(engines, policy.reply, log, caller)
+        self._ending = Ending(outbox, log, engines)
         self._now = asyncio.get_running_loop().time
         self._reply: Reply | None = None
         self._asides: dict[str, Reply] = {}
@@ -389,7 +323,7 @@ class LiveSession:
         utterance.end_drafts()
         if not answers:
             self._discard_prepared()
-            self._spawn(self._hear_out(utterance, turn_id))
+            self._spawn(self._ending.hear_out(utterance, turn_id))
             return
         self._interrupt_live()
         reply = self._reply or self._reply_at_once(utterance.listen, turn_id, self._plan())
@@ -400,15 +334,6 @@ class LiveSession:
         self._interrupt_live()
         self._discard_prepared()
         self._go_live(self._reply_at_once(listen, new_id("turn"), self._plan()), kind)
-
-    async def _hear_out(self, utterance: Utterance, turn_id: str) -> None:
-        """A turn that is not answered by itself."""
-        try:
-            self._outbox.put(TranscriptReady(turn_id, (await utterance.listen()).text, is_answered=False))
-        except AvatarError as error:
-            self._report(error, turn_id)
-        finally:
-            await utterance.aclose()
 
     def _reply_at_once(self, listen: Callable[[], Awaitable[Said]], turn_id: str, plan: Plan) -> Reply:
         """For a turn that is over already."""
@@ -422,17 +347,7 @@ class LiveSession:
     def _plan(self) -> Plan:
         if self.conduct.plan is not None:
             return self.conduct.plan()
-        options = self._options
-        speaker = Speaker(self._engines.tts, options.voice, options.language, options.output_rate_hz)
-        return Plan(self._prompt, speaker, self._policy.reply.sampling, caller=self._caller)
-
-    def _prompt(self, user_text: str, tools: Sequence[Tool]) -> list[Message]:
-        llm = self._engines.llm
-        room = llm.context_tokens - self._policy.reply.sampling.max_tokens - PROMPT_MARGIN_TOKENS
-        if tools:
-            room -= offer_cost(tools, llm.count_tokens) + int(llm.context_tokens * RESULTS_SHARE)
-        lines = self._log.history.prompt(self._options.instructions, user_text, room)
-        return [message_of(line) for line in lines]
+        return self._planner.plan(self._options)
 
     def _go_live(
         self, reply: Reply, kind: InputKind, endpoint_ms: float | None = None, utterance: Utterance | None = None
@@ -468,7 +383,7 @@ class LiveSession:
             self._forget_reply()
         else:
             self._end(reply, outcome)
-            self._report(BufferLimit("You spoke for too long without a pause. Say it in smaller parts."), None)
+            self._ending.report(BufferLimit("You spoke for too long without a pause. Say it in smaller parts."), None)
 
     def _discard_prepared(self) -> None:
         if self._reply is not None and not self._reply.committed:
@@ -494,43 +409,25 @@ class LiveSession:
         self._end(reply, outcome)
         unheard = outcome.status == "interrupted" and not outcome.said.text
         if utterance is not None and unheard and self.conduct.each_turn_stands:
-            self._spawn(self._hear_out(utterance, reply.turn_id))
+            self._spawn(self._ending.hear_out(utterance, reply.turn_id))
             return
         if utterance is not None:
             self._spawn(utterance.aclose())
         is_turn = bool(outcome.said.text) or reply.is_unasked or not isinstance(outcome.error, ClientError | None)
         if outcome.error is not None:
-            self._report(outcome.error, reply.turn_id if is_turn else None)
+            self._ending.report(outcome.error, reply.turn_id if is_turn else None)
         if not is_turn:
             if self.conduct.each_turn_stands:
                 self._outbox.put(TranscriptReady(reply.turn_id, "", is_answered=False))
             return  # nothing was said, or not in a way we could use
-        metrics = reply.metrics
-        try:
-            await self._log.save(reply.turn_id, kind, outcome, reply.rate_hz, metrics)
-        except Exception as error:  # whatever it was: the client must hear how the turn ended
-            logger.error("turn %s was not saved", reply.turn_id, exc_info=error)
-            self._report(StoreError(f"This turn was not saved: {describe(error).message}"), reply.turn_id)
-        _log_turn(reply.turn_id, outcome, metrics)
-        self._tell_done(reply, outcome)
-        age_ms = (self._now() - reply.voice_ended_at_s) * 1000
-        ids = reply.turn_id, self._log.conversation_id
-        telemetry.emit(*ids, outcome.status, self._engines.names(), metrics, age_ms)
+        await self._ending.conclude(reply, kind, outcome)
 
     async def _see_aside_through(self, reply: Reply) -> None:
         outcome = await reply.outcome()
         del self._asides[reply.turn_id]
         if outcome.error is not None:
-            self._report(outcome.error, reply.turn_id)
-        self._tell_done(reply, outcome)
-
-    def _tell_done(self, reply: Reply, outcome: Outcome) -> None:
-        self._outbox.put(
-            ReplyDone(reply.turn_id, outcome.status, outcome.heard_text, reply.metrics, reply.is_cut_short)
-        )
-
-    def _report(self, error: AvatarError, turn_id: str | None) -> None:
-        self._outbox.put(ErrorOccurred(describe(error), turn_id))
+            self._ending.report(outcome.error, reply.turn_id)
+        self._ending.tell_done(reply, outcome)
 
     def _tell_ears(self, event: ReplyBegan | ReplyHeard | ReplyEnded) -> None:
         if self._ears is not None:
@@ -540,16 +437,3 @@ class LiveSession:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _log_turn(turn_id: str, outcome: Outcome, metrics: TurnMetrics) -> None:
-    logger.info(
-        "turn %s %s: voice-to-voice %s ms (endpoint %s, stt %s, llm %s, tts %s)",
-        turn_id,
-        outcome.status,
-        metrics.voice_to_voice_ms,
-        metrics.endpoint_ms,
-        metrics.stt_ms,
-        metrics.llm_ttft_ms,
-        metrics.tts_ttfa_ms,
-    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from avatar.conversation.admission import SessionManager
 from avatar.conversation.opening import House
-from avatar.conversation.session import Engines
+from avatar.conversation.terms import Engines
 from avatar.server.provenance import Provenance
 
 

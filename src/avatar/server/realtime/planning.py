@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from avatar.conversation.opening import House
 from avatar.conversation.plan import Plan, Speaker
-from avatar.conversation.session import Engines
+from avatar.conversation.terms import Engines
 from avatar.core.errors import BadMessage, NotFound
 from avatar.core.history import MESSAGE_OVERHEAD_TOKENS, PROMPT_MARGIN_TOKENS, SHRINK_TO
 from avatar.core.turns import TurnPolicy

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from avatar.conversation.opening import VOICE_FALLBACK, House
-from avatar.conversation.session import Conduct, LiveSession
+from avatar.conversation.session import LiveSession
+from avatar.conversation.terms import Conduct
 from avatar.core.errors import AvatarError, describe
 from avatar.core.events import (
     ErrorOccurred,

@@ -91,7 +91,8 @@ def words(schema: Schema) -> str:
     if kind == "array":
         return f"list of {words(schema['items'])}"
     if kind == "object":
-        return f"object, name to {words(schema['additionalProperties'])}"
+        values = schema["additionalProperties"]
+        return "object" if values is True else f"object, name to {words(values)}"
     raise ValueError(f"No words for {schema}")
 
 

@@ -34,7 +34,8 @@ def ts_type(schema: Schema) -> str:
         return " | ".join(ts_type(variant) for variant in variants)
     kind = schema.get("type")
     if kind == "object":
-        return f"Record<string, {ts_type(schema['additionalProperties'])}>"
+        values = schema["additionalProperties"]
+        return f"Record<string, {'unknown' if values is True else ts_type(values)}>"
     if kind == "array":
         return f"({ts_type(schema['items'])})[]"
     if kind in SCALARS:

@@ -24,7 +24,7 @@ from avatar.conversation.opening import House, ResumeTokens
 from avatar.conversation.plan import ReplyPolicy
 from avatar.conversation.push_to_talk import BufferLimits
 from avatar.conversation.quality import HighQuality
-from avatar.conversation.terms import SessionPolicy
+from avatar.conversation.terms import SessionPolicy, ToolPolicy
 from avatar.conversation.vram import free_vram_bytes, used_vram_fraction
 from avatar.core.errors import AvatarError, Overloaded, StoreError
 from avatar.core.progress import JobProgress
@@ -294,11 +294,13 @@ def _furnish(
             conversation.stall_timeout_s,
             conversation.playout_lead_ms / 1000,
             sampling,
+            settings.tools.max_rounds,
         ),
         buffer=BufferLimits(
             conversation.max_buffer_bytes, conversation.max_buffer_chunks, conversation.max_utterance_s
         ),
         stt_timeout_s=conversation.stt_timeout_s,
+        tools=ToolPolicy(settings.tools.approval_timeout_s, settings.tools.client_timeout_s),
     )
     return House(
         lineup,

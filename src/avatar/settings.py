@@ -229,6 +229,9 @@ class McpServerSettings(Section):
     headers: dict[str, str] = Field(default_factory=dict, repr=False, description="Headers, keys among them.")
     allowed_tools: tuple[str, ...] = Field((), description="Tools that may be called; empty: all of them.")
     timeout_s: float = Field(30.0, gt=0, description="Longest time one call may take.")
+    require_approval: Literal["always", "never"] = Field(
+        "always", description="Whether the user is asked before a tool is called that is not read-only."
+    )
 
     @model_validator(mode="after")
     def _be_somewhere(self) -> Self:
@@ -238,16 +241,22 @@ class McpServerSettings(Section):
 
 
 class ToolsSettings(Section):
-    """MCP servers as tools; wants the extra `mcp`. Conversations do not offer them yet."""
+    """Tools that the language model may call; MCP servers want the extra `mcp`."""
 
     mcp_servers: tuple[McpServerSettings, ...] = Field(
         (),
         description="MCP servers, each a table with `label`, `command` or `url`, and, where they are wanted, `env`, "
-        "`headers`, `allowed_tools`, `timeout_s`.",
+        "`headers`, `allowed_tools`, `timeout_s`, and `require_approval`: `always` (before tools that are not "
+        "read-only the user is asked) or `never`.",
     )
     mcp_allowed_urls: tuple[str, ...] = Field(
         (),
         description="What the address of an MCP server must begin with that a client brings itself; empty: none may.",
+    )
+    approval_timeout_s: float = Field(60.0, gt=0, description="So long a call waits for the user's leave.")
+    client_timeout_s: float = Field(30.0, gt=0, description="So long a call waits for the result of a client's tool.")
+    max_rounds: int = Field(
+        5, ge=1, description="How often the model may call tools for one answer, one after another."
     )
 
 

@@ -107,7 +107,10 @@ SOME_ROWS = """
 INSERT INTO conversations VALUES (
     1, 'conv_AAAAAAAAAAAAAAAAAAAAAA', '', '2026-01-01T00:00:00.000000Z', '2026-01-01T00:00:00.000000Z', NULL, NULL
 );
-INSERT INTO turns VALUES (
+INSERT INTO turns (
+    number, id, conversation_id, position, created_at, input_kind, status, user_text, user_language, generated_text,
+    heard_text, error_code, timings, engines, user_audio, reply_audio
+) VALUES (
     1, 'turn_AAAAAAAAAAAAAAAAAAAAAA', 'conv_AAAAAAAAAAAAAAAAAAAAAA', 0, '2026-01-01T00:00:00.000000Z', 'speech',
     'completed', '今天天气怎么样', 'zh', '晴天，很热', '晴天', NULL, '{"stt_ms": 12.0}', '{}', NULL, NULL
 );
@@ -223,6 +226,7 @@ async def test_what_version_1_wrote_opens(tmp_path: Path) -> None:
     (hit,) = await store.search("今天天气")
     (turn,) = await store.turns(hit.conversation_id)
     assert (turn.heard_text, turn.timings, turn.has_reply_audio) == ("晴天", {"stt_ms": 12.0}, False)
+    assert turn.calls == ()
     another = TurnRecord(conversation_id=hit.conversation_id, input_kind="text", status="completed")
     assert (await store.save_turn(another)).position == 1
     await store.aclose()

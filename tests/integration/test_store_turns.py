@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -13,10 +14,14 @@ import pytest_asyncio
 import soundfile
 
 from avatar.core.errors import BadMessage, NotFound, StoreError
+from avatar.core.history import CalledTool
 from avatar.store import Recording, Store, TurnRecord, new_id
 
 USER: Recording = (np.sin(np.arange(8_000, dtype=np.float32) / 10), 16_000)
 REPLY: Recording = (np.sin(np.arange(24_000, dtype=np.float32) / 20), 24_000)
+
+
+CALLS = (CalledTool("c1", "look", '{"at": "天"}', "雨"), CalledTool("c2", "feel", "{}", "cold\ud800"))
 
 
 def record(conversation_id: str, text: str = "你好", *, audio: bool = False) -> TurnRecord:
@@ -53,6 +58,7 @@ async def test_a_turn_comes_back_as_it_was_saved(store: Store, tmp_path: Path) -
             user_text="讲个故事",
             user_language="zh",
             generated_text="从前有座山，山里有座庙。",
+            calls=CALLS,
             heard_text="从前有座山",
             error_code="ENGINE_FAILED",
             timings={"stt_ms": 12.5, "voice_to_voice_ms": 400},
@@ -64,6 +70,7 @@ async def test_a_turn_comes_back_as_it_was_saved(store: Store, tmp_path: Path) -
     assert await store.turns(conversation.id) == [saved]
     assert (saved.position, saved.status, saved.heard_text) == (0, "interrupted", "从前有座山")
     assert saved.generated_text == "从前有座山，山里有座庙。"
+    assert saved.calls == (CALLS[0], replace(CALLS[1], result="cold?"))
     assert saved.timings == {"stt_ms": 12.5, "voice_to_voice_ms": 400.0}
     assert saved.created_at.tzinfo is UTC
     for side, (pcm, rate_hz) in (("user", USER), ("reply", REPLY)):

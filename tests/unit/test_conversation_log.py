@@ -1,9 +1,11 @@
 """Going on with a saved conversation."""
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from avatar.conversation.log import ConversationLog
+from avatar.core.history import CalledTool
 from avatar.store import Conversation, Turn, new_id
 from tests.unit.conversation import ListStore
 
@@ -53,6 +55,17 @@ async def test_a_long_conversation_is_counted_off_the_loop() -> None:
     lines = log.history.prompt("", "next", 10_000)
     assert [line.content for line in lines[:2]] == ["question 0", "answer 0"]
     assert len(lines) == 401
+
+
+async def test_what_was_called_is_known_again() -> None:
+    class Called(Saved):
+        async def recent_turns(self, conversation_id: str, limit: int) -> list[Turn]:
+            return [replace(turn(0), calls=(CalledTool("c1", "look", "{}", "rain"),))]
+
+    log = ConversationLog(Called(), ID, len, {})
+    await log.load()
+    lines = [(line.role, line.content) for line in log.history.prompt("", "next", 10_000)]
+    assert lines[:4] == [("user", "question 0"), ("assistant", ""), ("tool", "rain"), ("assistant", "answer 0")]
 
 
 async def test_a_turn_that_was_too_long_for_the_model_is_not_put_before_it_again() -> None:

@@ -11,15 +11,17 @@ from pydantic import TypeAdapter
 from avatar.core.errors import BadMessage
 from avatar.server import wire
 
+LONG_SCHEMA = {"type": "object", "description": "x" * 8_192}
+
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-types = st.sampled_from([*"session.start session.update audio.end text interrupt playback ping nonsense".split(), 5])
-fields = st.sampled_from(
-    [*"mode audio conversation_id voice_id language instructions output text turn_id played_ms".split(), "x"]
-)
+TYPES = "session.start session.update audio.end text interrupt playback tool.approve tool.result ping nonsense".split()
+FIELDS = "mode audio conversation_id voice_id language instructions output text turn_id played_ms tools call_id".split()
+types = st.sampled_from([*TYPES, 5])
+fields = st.sampled_from([*FIELDS, "x"])
 messages = st.dictionaries(fields, anything, max_size=4).flatmap(lambda body: types.map(lambda t: {**body, "type": t}))
 
 
@@ -55,6 +57,13 @@ def test_any_text_is_refused(text: str) -> None:
         ('{"type": "playback", "turn_id": "t", "played_ms": NaN}', "played_ms"),
         ('{"type": "session.start", "output": {"sample_rate": 5}}', "output.sample_rate"),
         ('{"type": "session.start", "language": "../x"}', "language"),
+        ('{"type": "session.start", "tools": [{"name": "a b"}]}', "tools.0.name"),
+        ('{"type": "session.start", "tools": [{"name": "a"}, {"name": "a"}]}', "same name"),
+        ('{"type": "session.start", "tools": [{"name": "a", "parameters": {"type": "string"}}]}', "object"),
+        (json.dumps({"type": "session.start", "tools": [{"name": "a", "parameters": LONG_SCHEMA}]}), "8192 bytes"),
+        (json.dumps({"type": "session.start", "tools": [{"name": f"a{n}"} for n in range(33)]}), "at most 32"),
+        ('{"type": "tool.approve", "call_id": "c", "approve": "yes"}', "approve"),
+        (json.dumps({"type": "tool.result", "call_id": "c", "text": "x" * 65_537}), "65536"),
     ],
 )
 def test_a_refusal_says_what_is_wrong(text: str, says: str) -> None:

@@ -61,6 +61,8 @@ export interface SessionStart {
   output?: OutputFormat;
   /** Live mode: how soon a turn is taken for over; unset: as the server is set up. */
   eagerness?: "low" | "medium" | "high" | null;
+  /** Functions of the client's, besides the tools that the server has. */
+  tools?: (ToolOffer)[];
 }
 
 /** Changes for the turns to come; what is absent stays. */
@@ -77,7 +79,32 @@ export interface Text {
   text: string;
 }
 
-export type ClientMessage = SessionStart | SessionUpdate | AudioEnd | AudioClear | Text | Interrupt | Playback | Ping;
+/** What came of a `tool.call` to one of the client's own tools. */
+export interface ToolAnswer {
+  type: "tool.result";
+  call_id: string;
+  /** For the model; of a failure too. */
+  text: string;
+  is_error?: boolean;
+}
+
+/** The user lets a call be made, or does not; for a `tool.call` with `needs_approval`. */
+export interface ToolApprove {
+  type: "tool.approve";
+  call_id: string;
+  approve: boolean;
+}
+
+/** A function that the client calls for the model: `tool.call` asks for it, `tool.result` answers. */
+export interface ToolOffer {
+  name: string;
+  /** What it does and when to use it, for the model. */
+  description?: string;
+  /** JSON Schema of an object; at most 8,192 bytes. */
+  parameters?: Record<string, unknown>;
+}
+
+export type ClientMessage = SessionStart | SessionUpdate | AudioEnd | AudioClear | Text | Interrupt | Playback | ToolApprove | ToolAnswer | Ping;
 
 /** Something went wrong: what happened and what to do. */
 export interface Error {
@@ -221,6 +248,31 @@ export interface SpeechStopped {
   at_ms: number;
 }
 
+/** The model has a tool called. Nothing is called before the turn is over; one `tool.result` follows. */
+export interface ToolCall {
+  session_id?: string | null;
+  type: "tool.call";
+  turn_id: string;
+  call_id: string;
+  /** Label of the MCP server that has the tool; absent: it is the client's, to call and to answer. */
+  server?: string | null;
+  name: string;
+  /** JSON text as the model wrote it; it may be no JSON at all. */
+  arguments: string;
+  /** Nothing happens until `tool.approve`. */
+  needs_approval: boolean;
+}
+
+/** What the model is told of a call; also after `tool.approve` or `tool.result` did not come in time. */
+export interface ToolResult {
+  session_id?: string | null;
+  type: "tool.result";
+  turn_id: string;
+  call_id: string;
+  text: string;
+  is_error: boolean;
+}
+
 /** One stage of a turn, in milliseconds from where `voice_to_voice_ms` begins; negative before that. */
 export interface TraceSpan {
   name: "endpoint" | "stt" | "tools" | "llm_first_token" | "first_clause" | "tts_first_audio" | "queue" | "wire";
@@ -237,4 +289,4 @@ export interface Transcript {
   is_final: boolean;
 }
 
-export type ServerMessage = SessionReady | SpeechStarted | SpeechStopped | Transcript | ReplyText | ReplyAudio | ReplyLower | ReplyHold | ReplyResume | ReplyDone | Error | Pong;
+export type ServerMessage = SessionReady | SpeechStarted | SpeechStopped | Transcript | ReplyText | ToolCall | ToolResult | ReplyAudio | ReplyLower | ReplyHold | ReplyResume | ReplyDone | Error | Pong;

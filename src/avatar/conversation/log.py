@@ -63,8 +63,8 @@ class ConversationLog:
 
     def _recall(self, turns: Sequence[Turn]) -> None:
         for turn in turns:
-            if turn.error_code != BadMessage.code:  # more than the model can read, then as now
-                self.history.add(PastTurn(turn.user_text, turn.heard_text, turn.status != "completed"))
+            if turn.calls or turn.error_code != BadMessage.code:  # more than the model can read, then as now
+                self.history.add(PastTurn(turn.user_text, turn.heard_text, turn.status != "completed", turn.calls))
 
     def remember(self, outcome: Outcome) -> None:
         """From now on the model knows of this turn: of its reply, as much as was heard."""
@@ -85,6 +85,7 @@ class ConversationLog:
             error_code=outcome.error.code if outcome.error else None,
             timings=metrics.numbers(),
             engines=self._engines,
+            calls=outcome.calls,
             user_audio=None if said.pcm is None else (said.pcm, INPUT_RATE_HZ),
             reply_audio=(outcome.pcm, rate_hz) if outcome.pcm.size else None,
         )

@@ -16,12 +16,13 @@ from avatar.conversation.push_to_talk import AudioKind, Decoder
 from avatar.conversation.quality import HighQuality, WithFallback
 from avatar.conversation.session import LiveSession
 from avatar.conversation.terms import Engines, SessionOptions, SessionPolicy
+from avatar.conversation.toolbox import Toolbox
 from avatar.conversation.voices import Choice, choose
 from avatar.core.audio import INPUT_RATE_HZ
 from avatar.core.errors import BadMessage, EngineError, NotFound, Problem, describe
 from avatar.core.events import ErrorOccurred
 from avatar.core.turns import Eagerness
-from avatar.engines.base import ClonesVoices, TextToSpeech
+from avatar.engines.base import ClonesVoices, TextToSpeech, Tool
 from avatar.store.records import is_id, new_id
 from avatar.tools.mcp_servers import McpServers
 from avatar.voices.library import VoiceLibrary
@@ -48,16 +49,20 @@ class Request:
     instructions: str | None = None
     eagerness: Eagerness | None = None
     quality: Literal["fast", "high"] = "fast"
+    tools: tuple[Tool, ...] | None = None
+    """The client's own, which are offered besides those of the MCP servers; None: it sees to all tools itself."""
 
 
 class HoldingSession(LiveSession):
-    """A session that lets go of its engines when it is closed."""
+    """A session that lets go of its engines and tools when it is closed."""
 
     held: ExitStack
+    toolbox: Toolbox
 
     async def aclose(self) -> None:
         try:
             await super().aclose()
+            await self.toolbox.aclose()
         finally:
             self.held.close()
 
@@ -170,7 +175,10 @@ class House:
             eagerness=request.eagerness or self.policy.eagerness,
         )
         log = await self._log(request, engines)
-        session = HoldingSession(options, engines, self.policy, self.decoder, log, outbox)
+        servers = McpServers(()) if request.tools is None else self.mcp
+        toolbox = Toolbox(servers, request.tools or (), self.policy.tools, outbox)
+        session = HoldingSession(options, engines, self.policy, self.decoder, log, outbox, toolbox)
+        session.toolbox = toolbox
         if choice.notice:  # no `await` follows, so `session.ready` goes out before it
             outbox.put(_notice(VOICE_FALLBACK, choice.notice))
         return Opened(session, options, log.conversation_id, self.tokens.issue(log.conversation_id))

@@ -396,7 +396,8 @@ class LiveSession:
         """The first to see that a live reply has ended remembers it, before anything else can be asked."""
         if self._reply is reply:
             self._forget_reply()
-            if not isinstance(outcome.error, ClientError):  # more than the model can read is nothing to remind it of
+            # more than the model can read is nothing to remind it of; what was called has happened
+            if outcome.calls or not isinstance(outcome.error, ClientError):
                 self._log.remember(outcome)
 
     def _forget_reply(self) -> None:

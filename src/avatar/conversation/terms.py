@@ -40,6 +40,16 @@ class Engines:
 
 
 @dataclass(frozen=True)
+class ToolPolicy:
+    """How long a call waits for the client."""
+
+    approval_timeout_s: float = 60.0
+    """For a person's leave to make it."""
+    client_timeout_s: float = 30.0
+    """For the result, if it is the client that makes it."""
+
+
+@dataclass(frozen=True)
 class SessionPolicy:
     """Limits and thresholds that all sessions share."""
 
@@ -48,6 +58,7 @@ class SessionPolicy:
     reply: ReplyPolicy = field(default_factory=ReplyPolicy)
     buffer: BufferLimits = field(default_factory=BufferLimits)
     stt_timeout_s: float = 20.0
+    tools: ToolPolicy = field(default_factory=ToolPolicy)
 
 
 @dataclass(frozen=True)

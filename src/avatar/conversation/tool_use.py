@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 ENOUGH = "Not called: that was enough for one answer. Answer now, with what you know."
 UNKNOWN = "(The user interrupted before anything came back; whether it was done is not known.)"
 CUT = " (cut off)"
+OFFER_SHARE = 0.25
 LEAST_RESULT_TOKENS = 16
 """A result is never cut below this; a context that has no room for it is full anyway, and the engine says so."""
 _MAX_CHARS_PER_TOKEN = 16
@@ -74,9 +75,13 @@ class ToolUse:
         self.running: list[asyncio.Task[None]] = []
 
     async def begin(self) -> None:
-        """Ask which tools there are."""
-        if self._caller is not None:
-            self.offered = tuple(await self._caller.offer())
+        """Ask which tools there are. They may take `OFFER_SHARE` of the context; the last are left out."""
+        if self._caller is None:
+            return
+        offer = list(await self._caller.offer())
+        while offer and offer_cost(offer, self._llm.count_tokens) > OFFER_SHARE * self._llm.context_tokens:
+            logger.warning("the tool %s is not offered: the model's context is too small for so many", offer.pop().name)
+        self.offered = tuple(offer)
 
     @property
     def made(self) -> tuple[CalledTool, ...]:
@@ -114,7 +119,8 @@ class ToolUse:
         except Exception:
             logger.exception("turn %s: a tool could not be called", self._turn_id)
             outcome = CallOutcome("The tool failed.", is_error=True)
-        made.result = await asyncio.to_thread(fitting, outcome.text, room_tokens, self._llm.count_tokens)
+        text = outcome.text.encode("utf-8", "replace").decode()  # JSON may hold halves of characters
+        made.result = await asyncio.to_thread(fitting, text, room_tokens, self._llm.count_tokens)
 
 
 def _messages(made: Sequence[_Made], said: str) -> list[Message]:

@@ -66,6 +66,31 @@ class ReplyCalls:
 
 
 @dataclass(frozen=True)
+class ToolCalled:
+    """A tool is called for the reply: by this server, once it may, or (no `server`) by the client."""
+
+    turn_id: str
+    call_id: str
+    name: str
+    arguments: str = field(repr=False)
+    """JSON text, as the model wrote it."""
+    server: str | None = None
+    """Label of the MCP server that has the tool."""
+    needs_approval: bool = False
+    """It waits for the client's leave."""
+
+
+@dataclass(frozen=True)
+class ToolReturned:
+    """What came of a call; each has one such end."""
+
+    turn_id: str
+    call_id: str
+    text: str = field(repr=False)
+    is_error: bool = False
+
+
+@dataclass(frozen=True)
 class ReplyAudioStarted:
     """Audio of this turn follows, at `rate_hz`."""
 
@@ -129,6 +154,8 @@ SessionEvent = (
     | ReplyTextDelta
     | ReplyTextDone
     | ReplyCalls
+    | ToolCalled
+    | ToolReturned
     | ReplyAudioStarted
     | ReplyAudioFrame
     | ReplyLowered

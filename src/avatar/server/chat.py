@@ -15,9 +15,8 @@ from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from avatar.conversation.admission import SessionManager
-from avatar.conversation.opening import House, Request
+from avatar.conversation.opening import HoldingSession, House, Request
 from avatar.conversation.outbox import Outbox, OutboxOverflow
-from avatar.conversation.session import LiveSession
 from avatar.core.audio import float_to_pcm16
 from avatar.core.errors import AvatarError, BadMessage, CapacityError, Overloaded, describe
 from avatar.core.events import (
@@ -33,8 +32,11 @@ from avatar.core.events import (
     SessionEvent,
     SpeechStarted,
     SpeechStopped,
+    ToolCalled,
+    ToolReturned,
     TranscriptReady,
 )
+from avatar.engines.base import Tool
 from avatar.server import wire
 
 logger = logging.getLogger(__name__)
@@ -45,9 +47,13 @@ _ALIKE: dict[type, Callable[..., wire.ServerBase]] = {
     ReplyLowered: wire.ReplyLower,
     ReplyHeld: wire.ReplyHold,
     ReplyResumed: wire.ReplyResume,
+    ToolCalled: wire.ToolCall,
+    ToolReturned: wire.ToolResult,
 }
 """Events whose messages have the very same fields."""
 
+_ANY = Request(tools=())
+"""What a client gets that asks for nothing in particular."""
 FIRST_MESSAGE_WAIT_S = 0.25
 """`session.start` is optional: a client that says nothing for this long gets a default session, ready to talk."""
 GOODBYE_S = 1.0
@@ -107,7 +113,7 @@ class Chat:
         self._send_timeout_s = send_timeout_s
         self._session_id = "sess_" + secrets.token_urlsafe(12)
         self._outbox = Outbox()
-        self._session: LiveSession | None = None
+        self._session: HoldingSession | None = None
         self._started = False
         self._sending = asyncio.Lock()
         self._sending_since_s = math.inf
@@ -151,7 +157,7 @@ class Chat:
             async with asyncio.timeout(FIRST_MESSAGE_WAIT_S):
                 return await self._receive()
         except TimeoutError:
-            await self._open(Request())
+            await self._open(_ANY)
             return await self._receive()
 
     async def _receive(self) -> str | bytes:
@@ -186,7 +192,7 @@ class Chat:
                 self._started = True
                 self._pass_on(message, session)
 
-    def _pass_on(self, message: wire.AnyClientMessage, session: LiveSession) -> None:
+    def _pass_on(self, message: wire.AnyClientMessage, session: HoldingSession) -> None:
         match message:
             case wire.SessionUpdate():
                 voice = self._house.check_voice(message.voice_id)
@@ -201,6 +207,10 @@ class Chat:
                 session.interrupt()
             case wire.Playback():
                 session.played(message.turn_id, message.played_ms)
+            case wire.ToolApprove():
+                session.toolbox.approve(message.call_id, message.approve)
+            case wire.ToolAnswer():
+                session.toolbox.result(message.call_id, message.text, message.is_error)
 
     async def _start(self, message: wire.SessionStart) -> None:
         if self._started:
@@ -218,14 +228,15 @@ class Chat:
             instructions=message.instructions,
             quality=message.quality,
             eagerness=message.eagerness,
+            tools=tuple(Tool(**dict(tool)) for tool in message.tools),
         )
         await self._open(request)
         self._started = True
 
-    async def _opened(self) -> LiveSession:
-        return self._session or await self._open(Request())
+    async def _opened(self) -> HoldingSession:
+        return self._session or await self._open(_ANY)
 
-    async def _open(self, request: Request) -> LiveSession:
+    async def _open(self, request: Request) -> HoldingSession:
         opened = await self._house.open(request, self._outbox)
         if self._session is not None:  # the default one, of which nothing was used
             await self._session.aclose()

@@ -37,6 +37,15 @@ class ConversationOut(_FromStore):
     instructions: str | None
 
 
+class CallOut(_FromStore):
+    """A tool that was called for a reply, and what the model was told of it."""
+
+    id: str
+    name: str
+    arguments: str
+    result: str
+
+
 class TurnOut(_FromStore):
     """A turn. Its recordings, where it has them, are at `…/turns/{id}/audio/{user,reply}`."""
 
@@ -54,6 +63,7 @@ class TurnOut(_FromStore):
     engines: dict[str, str]
     has_user_audio: bool
     has_reply_audio: bool
+    calls: list[CallOut]
 
 
 class ConversationWithTurns(ConversationOut):
@@ -146,7 +156,8 @@ def _markdown(conversation: ConversationWithTurns) -> str:
     ]
     for turn in conversation.turns:
         note = "" if turn.status == "completed" else f" *({turn.status})*"
-        parts += [f"**You:** {turn.user_text}", f"**AVATAR:** {turn.heard_text}{note}"]
+        called = [f"**{call.name}** `{call.arguments}`: {call.result}" for call in turn.calls]
+        parts += [f"**You:** {turn.user_text}", *called, f"**AVATAR:** {turn.heard_text}{note}"]
     return "\n\n".join(parts) + "\n"
 
 

@@ -7,7 +7,7 @@ Owns names, fields, bounds and the one parse and one encode function. Knows no s
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from avatar.core.errors import BadMessage
 from avatar.core.trace import Stage
@@ -16,6 +16,12 @@ MIN_RATE_HZ, MAX_RATE_HZ = 8_000, 48_000
 """PCM16 rates a client may declare: telephone to studio, all of them within what soxr converts well."""
 MAX_TEXT_CHARS = 8_000
 """Longest typed turn and longest instructions: a page of text, far inside every model's context."""
+
+MAX_TOOLS = 32
+"""Functions a client may bring: more than any model here tells apart."""
+MAX_SCHEMA_BYTES = 8_192
+MAX_RESULT_CHARS = 1 << 16
+"""As much as is taken from an MCP server."""
 
 Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_\-]+$")]
 Language = Annotated[str, Field(min_length=2, max_length=16, pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]+)*$")]
@@ -45,6 +51,32 @@ class OutputFormat(WireModel):
     sample_rate: Rate | None = Field(None, description="Default: what the voice engine makes.")
 
 
+class ToolOffer(WireModel):
+    """A function that the client calls for the model: `tool.call` asks for it, `tool.result` answers."""
+
+    name: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    description: StrictStr = Field("", max_length=1_024, description="What it does and when to use it, for the model.")
+    parameters: dict[str, Any] = Field(
+        default_factory=lambda: {"type": "object", "properties": {}},
+        description="JSON Schema of an object; at most 8,192 bytes.",
+    )
+
+    @field_validator("parameters")
+    @classmethod
+    def _describe_an_object(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        if parameters.get("type") != "object":
+            raise ValueError('its "type" must be "object"')
+        if len(json.dumps(parameters)) > MAX_SCHEMA_BYTES:
+            raise ValueError(f"it is longer than {MAX_SCHEMA_BYTES} bytes")
+        return parameters
+
+
+def _no_name_twice(tools: tuple[ToolOffer, ...]) -> tuple[ToolOffer, ...]:
+    if len({tool.name for tool in tools}) < len(tools):
+        raise ValueError("two tools have the same name")
+    return tools
+
+
 class SessionStart(WireModel):
     """Optional first message: how this session goes."""
 
@@ -64,6 +96,9 @@ class SessionStart(WireModel):
     output: OutputFormat = OutputFormat(sample_rate=None)
     eagerness: Literal["low", "medium", "high"] | None = Field(
         None, description="Live mode: how soon a turn is taken for over; unset: as the server is set up."
+    )
+    tools: Annotated[tuple[ToolOffer, ...], AfterValidator(_no_name_twice)] = Field(
+        (), max_length=MAX_TOOLS, description="Functions of the client's, besides the tools that the server has."
     )
 
 
@@ -109,13 +144,32 @@ class Playback(WireModel):
     played_ms: float = Field(ge=0, le=86_400_000)
 
 
+class ToolApprove(WireModel):
+    """The user lets a call be made, or does not; for a `tool.call` with `needs_approval`."""
+
+    type: Literal["tool.approve"]
+    call_id: Id
+    approve: Annotated[bool, Field(strict=True)]
+
+
+class ToolAnswer(WireModel):
+    """What came of a `tool.call` to one of the client's own tools."""
+
+    type: Literal["tool.result"]
+    call_id: Id
+    text: StrictStr = Field(max_length=MAX_RESULT_CHARS, description="For the model; of a failure too.")
+    is_error: bool = False
+
+
 class Ping(WireModel):
     """Answered by `pong`."""
 
     type: Literal["ping"]
 
 
-AnyClientMessage = SessionStart | SessionUpdate | AudioEnd | AudioClear | Text | Interrupt | Playback | Ping
+AnyClientMessage = (
+    SessionStart | SessionUpdate | AudioEnd | AudioClear | Text | Interrupt | Playback | ToolApprove | ToolAnswer | Ping
+)
 ClientMessage = Annotated[AnyClientMessage, Field(discriminator="type")]
 
 # --- server to client ---------------------------------------------------------------------------
@@ -187,6 +241,31 @@ class ReplyText(ServerBase):
     delta: str
     is_final: bool = False
     text: str | None = None
+
+
+class ToolCall(ServerBase):
+    """The model has a tool called. Nothing is called before the turn is over; one `tool.result` follows."""
+
+    type: Literal["tool.call"] = "tool.call"
+    turn_id: str
+    call_id: str
+    server: str | None = Field(
+        None,
+        description="Label of the MCP server that has the tool; absent: it is the client's, to call and to answer.",
+    )
+    name: str
+    arguments: str = Field(description="JSON text as the model wrote it; it may be no JSON at all.")
+    needs_approval: bool = Field(False, description="Nothing happens until `tool.approve`.")
+
+
+class ToolResult(ServerBase):
+    """What the model is told of a call; also after `tool.approve` or `tool.result` did not come in time."""
+
+    type: Literal["tool.result"] = "tool.result"
+    turn_id: str
+    call_id: str
+    text: str
+    is_error: bool
 
 
 class ReplyAudio(ServerBase):
@@ -283,6 +362,8 @@ ServerMessage = Annotated[
     | SpeechStopped
     | Transcript
     | ReplyText
+    | ToolCall
+    | ToolResult
     | ReplyAudio
     | ReplyLower
     | ReplyHold

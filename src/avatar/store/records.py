@@ -12,6 +12,7 @@ from typing import Literal
 
 from avatar.core.audio import Pcm
 from avatar.core.errors import BadMessage
+from avatar.core.history import CalledTool
 
 IdKind = Literal["conv", "turn"]
 InputKind = Literal["speech", "text"]
@@ -67,6 +68,7 @@ class TurnRecord:
     error_code: str | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     engines: Mapping[str, str] = field(default_factory=dict)
+    calls: tuple[CalledTool, ...] = ()
     user_audio: Recording | None = field(default=None, repr=False, compare=False)
     reply_audio: Recording | None = field(default=None, repr=False, compare=False)
 
@@ -94,6 +96,8 @@ class Turn:
     engines: dict[str, str]
     has_user_audio: bool
     has_reply_audio: bool
+    calls: tuple[CalledTool, ...] = ()
+    """Tools that were called for the reply."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, closing, suppress
+from dataclasses import astuple
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from sqlalchemy import Select, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from avatar.core.errors import NotFound, StoreError
+from avatar.core.history import CalledTool
 from avatar.store.audio import AudioFolder
 from avatar.store.database import connect, failures, upgrade
 from avatar.store.pages import page_of, page_query
@@ -191,6 +193,7 @@ class Store:
             "error_code": record.error_code,
             "timings": {name: float(ms) for name, ms in record.timings.items()},
             "engines": dict(record.engines),
+            "calls": tuple(CalledTool(*map(storable, astuple(call))) for call in record.calls),
         }
 
     async def _rename(self, conversation_id: str, title: str) -> None:

@@ -25,6 +25,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from avatar.core.history import CalledTool
 from avatar.store.audio import SIDES
 from avatar.store.records import Conversation, Turn
 
@@ -42,6 +43,19 @@ class UtcText(TypeDecorator[datetime]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:
         return datetime.fromisoformat(value) if value else None
+
+
+class Calls(TypeDecorator[tuple[CalledTool, ...]]):
+    """Called tools as a JSON list of objects."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[CalledTool, ...] | None, dialect: Dialect) -> list[dict[str, str]]:
+        return [vars(call) for call in value or ()]
+
+    def process_result_value(self, value: list[dict[str, str]] | None, dialect: Dialect) -> tuple[CalledTool, ...]:
+        return tuple(CalledTool(**call) for call in value or ())
 
 
 metadata = MetaData()
@@ -79,6 +93,7 @@ turns = Table(
     Column("engines", JSON, nullable=False),
     Column("user_audio", Text),  # path below the audio folder
     Column("reply_audio", Text),
+    Column("calls", Calls, nullable=False, server_default="[]"),
     UniqueConstraint("conversation_id", "position"),
 )
 

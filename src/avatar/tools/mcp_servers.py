@@ -30,7 +30,10 @@ _CONNECTION_CLOSED = -32_000
 
 @dataclass(frozen=True)
 class McpServer:
-    """Where a server is: a `command` with its arguments, or a `url`. `allowed_tools` empty: all of them."""
+    """Where a server is: a `command` with its arguments, or a `url`. `allowed_tools` empty: all of them.
+
+    `require_approval` says when a person is asked before a call: for tools that are not read-only, or never. Whoever
+    calls sees to it."""
 
     label: str
     command: tuple[str, ...] = ()
@@ -39,6 +42,7 @@ class McpServer:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     allowed_tools: Collection[str] = ()
     timeout_s: float = 30.0
+    require_approval: Literal["always", "never"] = "always"
 
 
 @dataclass(frozen=True)

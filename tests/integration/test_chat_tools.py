@@ -90,8 +90,10 @@ async def test_leave_is_asked_for_a_tool_that_may_change_something(
         assert result["is_error"]
         assert text in result["text"]
         assert (await client.until("reply.done"))["status"] == "completed"
-        await client.send("tool.approve", call_id=call["call_id"], approve=True)
-        assert (await client.until("error"))["code"] == "NOT_FOUND"
+        for call_id in (call["call_id"], "unheard-of"):  # too late, and wrong
+            await client.send("tool.approve", call_id=call_id, approve=True)
+        await client.until("error")
+        assert [message["code"] for message in client.messages if message["type"] == "error"] == ["NOT_FOUND"]
 
 
 async def test_a_client_that_cannot_give_leave_is_not_waited_for_long(server: Server, fakes: Fakes) -> None:

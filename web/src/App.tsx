@@ -118,6 +118,7 @@ function Log({ chat, strings }: { chat: VoiceChat; strings: Strings }) {
           busy={speaking !== null}
           replaying={chat.replaying === turn.id}
           onReplay={() => chat.toggleReplay(turn.id)}
+          onApprove={chat.approve}
         />
       ))}
     </section>

@@ -43,7 +43,7 @@ const done = (turn_id: string, status: ReplyDone["status"], heard_text = ""): Se
 });
 
 function after(...steps: (ServerMessage | ConversationEvent)[]): Conversation {
-  const local = ["link", "typed", "held", "released", "silent", "problem", "dismissed", "forgotten"];
+  const local = ["link", "typed", "held", "approved", "released", "silent", "problem", "dismissed", "forgotten"];
   return steps.reduce<Conversation>(
     (state, step) =>
       reduce(
@@ -91,6 +91,49 @@ describe("a spoken turn", () => {
   it("is not silenced by the end of an older reply", () => {
     const state = after(audio("t1"), audio("t2"), done("t1", "interrupted"), { type: "silent", turnId: "t1" });
     expect(state.speaking).toBe("t2");
+  });
+});
+
+describe("a tool", () => {
+  const call = (call_id: string, needs_approval = false): ServerMessage => ({
+    type: "tool.call",
+    turn_id: "t1",
+    call_id,
+    server: "mail",
+    name: "send",
+    arguments: "{}",
+    needs_approval,
+  });
+  const result = (call_id: string, is_error = false): ServerMessage => ({
+    type: "tool.result",
+    turn_id: "t1",
+    call_id,
+    text: "Sent.",
+    is_error,
+  });
+  const states = (state: Conversation) => state.turns[0]?.calls.map((made) => made.state);
+
+  it("waits for leave, runs, and has a result", () => {
+    const steps = [said("t1", "x"), call("a", true), { type: "approved", callId: "a" } as const, result("a")];
+    expect(steps.map((_, n) => states(after(...steps.slice(0, n + 1)))?.[0])).toEqual([undefined, "asking", "running", "done"]);
+    expect(after(...steps).turns[0]?.calls[0]).toMatchObject({ server: "mail", name: "send", result: "Sent." });
+  });
+
+  it("is told apart from others of its turn", () => {
+    expect(states(after(said("t1", "x"), call("a"), call("b"), result("b", true)))).toEqual(["running", "failed"]);
+  });
+
+  it("is thought, after what was said before it too", () => {
+    const saying = [said("t1", "x"), delta("t1", "Let me look."), audio("t1"), call("a")];
+    const silent: ConversationEvent = { type: "silent", turnId: "t1" };
+    expect(statusOf(after(...saying))).toBe("speaking");
+    expect(statusOf(after(...saying, silent))).toBe("thinking");
+    expect(statusOf(after(...saying, silent, result("a")))).toBe("thinking");
+    expect(statusOf(after(...saying, silent, result("a"), done("t1", "completed")))).toBe("ready");
+  });
+
+  it("has failed if the connection went meanwhile", () => {
+    expect(states(after(said("t1", "x"), call("a"), { type: "link", link: "waiting" }))).toEqual(["failed"]);
   });
 });
 

@@ -10,12 +10,24 @@ export interface Problem {
   detail?: string;
 }
 
+/** A tool that was called for a reply. */
+export interface Call {
+  id: string;
+  /** Of the MCP server that has it; null: the page's own. */
+  server: string | null;
+  name: string;
+  arguments: string;
+  state: "asking" | "running" | "done" | "failed";
+  result: string;
+}
+
 export interface Turn {
   /** Empty until the server has named a typed turn. */
   id: string;
   said: string;
   saidFinal: boolean;
   reply: string;
+  calls: Call[];
   state: "open" | "completed" | "interrupted" | "failed";
   /** What was really heard of the reply, once that is known. */
   heard: string | null;
@@ -42,6 +54,7 @@ export type ConversationEvent =
   | { type: "typed"; text: string }
   | { type: "held" } // push-to-talk: the button went down
   | { type: "released"; sent: boolean } // …and up; `sent`: there is an utterance
+  | { type: "approved"; callId: string } // …or refused: the user has answered
   | { type: "silent"; turnId: string } // the reply has been played to its end, or was cleared
   | { type: "problem"; problem: Problem }
   | { type: "dismissed" }
@@ -66,6 +79,7 @@ const NEW_TURN: Turn = {
   said: "",
   saidFinal: false,
   reply: "",
+  calls: [],
   state: "open",
   heard: null,
   metrics: null,
@@ -77,7 +91,13 @@ export function statusOf(state: Conversation): Status {
   if (state.link !== "open") return state.link;
   if (state.hearing) return "hearing";
   if (state.speaking !== null) return "speaking";
-  return state.awaiting ? "thinking" : "ready";
+  return state.awaiting || isCalling(state) ? "thinking" : "ready";
+}
+
+/** Whether a tool is being called, or waits for the user's leave. */
+export function isCalling(state: Conversation): boolean {
+  const going = (call: Call) => call.state === "asking" || call.state === "running";
+  return state.turns.some((turn) => turn.state === "open" && turn.calls.some(going));
 }
 
 export function reduce(state: Conversation, event: ConversationEvent): Conversation {
@@ -97,6 +117,8 @@ export function reduce(state: Conversation, event: ConversationEvent): Conversat
       return { ...state, hearing: true, notice: null };
     case "released":
       return { ...state, hearing: false, awaiting: event.sent };
+    case "approved":
+      return changeCall(state, event.callId, { state: "running" });
     case "silent":
       return state.speaking === event.turnId ? { ...state, speaking: null } : state;
     case "problem":
@@ -113,8 +135,17 @@ function relink(state: Conversation, link: Link, retryInMs: number): Conversatio
   if (link === "open") return { ...state, link, retryInMs, awaiting: state.turns.some((turn) => !turn.id) };
   const turns = state.turns
     .filter((turn) => turn.saidFinal || turn.reply)
-    .map((turn) => (turn.state === "open" && turn.id ? { ...turn, state: "interrupted" as const } : turn));
+    .map((turn) => (turn.state === "open" && turn.id ? broken(turn) : turn));
   return { ...state, ...QUIET, link, retryInMs, turns };
+}
+
+function broken(turn: Turn): Turn {
+  const over = (call: Call) => call.state === "done" || call.state === "failed";
+  return {
+    ...turn,
+    state: "interrupted",
+    calls: turn.calls.map((call) => (over(call) ? call : { ...call, state: "failed" })),
+  };
 }
 
 function receive(state: Conversation, message: ServerMessage): Conversation {
@@ -135,6 +166,17 @@ function receive(state: Conversation, message: ServerMessage): Conversation {
       const before = state.turns.find((turn) => turn.id === message.turn_id)?.reply ?? "";
       return change(state, message.turn_id, { reply: message.text ?? before + message.delta });
     }
+    case "tool.call": {
+      const { turn_id: turnId, call_id: id, server = null, name, arguments: given, needs_approval: asks } = message;
+      const call: Call = { id, server, name, arguments: given, state: asks ? "asking" : "running", result: "" };
+      const before = state.turns.find((turn) => turn.id === turnId)?.calls ?? [];
+      return change(state, turnId, { calls: [...before, call] });
+    }
+    case "tool.result":
+      return {
+        ...changeCall(state, message.call_id, { state: message.is_error ? "failed" : "done", result: message.text }),
+        awaiting: state.speaking === null,
+      };
     case "reply.audio":
       return { ...change(state, message.turn_id, {}), speaking: message.turn_id, awaiting: false };
     case "reply.done": {
@@ -167,6 +209,15 @@ function change(state: Conversation, id: string, fields: Partial<Turn>): Convers
   if (at >= 0) return { ...state, turns: state.turns.map((turn, n) => (n === at ? { ...turn, id, ...fields } : turn)) };
   const turns = state.turns.filter((turn) => turn.saidFinal || turn.reply || turn.problem); // the rest came to nothing
   return { ...state, turns: [...turns, { ...NEW_TURN, id, ...fields }] };
+}
+
+function changeCall(state: Conversation, id: string, fields: Partial<Call>): Conversation {
+  const turns = state.turns.map((turn) =>
+    turn.calls.some((call) => call.id === id)
+      ? { ...turn, calls: turn.calls.map((call) => (call.id === id ? { ...call, ...fields } : call)) }
+      : turn,
+  );
+  return { ...state, turns };
 }
 
 /** Where the heard part of a reply ends, as an index into `reply`; differences of white space and a closing "…" aside. */

@@ -73,6 +73,7 @@ class Toolbox:
         self._offers: dict[str, _Offer] = {}
         self._approvals: dict[str, asyncio.Future[bool]] = {}
         self._results: dict[str, asyncio.Future[CallOutcome]] = {}
+        self._begun: set[str] = set()
         self._ask_servers()
 
     # --- what there is --------------------------------------------------------------------------
@@ -126,6 +127,7 @@ class Toolbox:
         if offer is None:
             return NO_SUCH_TOOL
         call_id = f"call_{secrets.token_urlsafe(12)}"  # models use the same one again and again
+        self._begun.add(call_id)
         name = offer.original.name if offer.original else call.name
         self._outbox.put(ToolCalled(turn_id, call_id, name, call.arguments, offer.server, offer.needs_approval))
         outcome = CallOutcome(INTERRUPTED, is_error=True)
@@ -158,12 +160,18 @@ class Toolbox:
             del waiting[call_id]
 
     def approve(self, call_id: str, approve: bool) -> None:
-        """A person lets a call be made, or not. Raises `NotFound` if none waits for that."""
-        _settle(self._approvals, call_id, approve)
+        """A person lets a call be made, or not. Too late, nothing happens. Raises `NotFound` for no call of ours."""
+        self._settle(self._approvals, call_id, approve)
 
     def result(self, call_id: str, text: str, is_error: bool) -> None:
-        """What came of a call to one of the client's tools. Raises `NotFound` if none waits for that."""
-        _settle(self._results, call_id, CallOutcome(text, is_error))
+        """What came of a call to one of the client's tools. As in `approve`."""
+        self._settle(self._results, call_id, CallOutcome(text, is_error))
+
+    def _settle(self, waiting: "dict[str, asyncio.Future[T]]", call_id: str, answer: T) -> None:
+        if call_id not in self._begun:
+            raise NotFound("There is no call of that id in this session.")
+        if call_id in waiting and not waiting[call_id].done():
+            waiting[call_id].set_result(answer)
 
     async def aclose(self) -> None:
         """Leave no task behind. The servers are others' as well."""
@@ -171,12 +179,6 @@ class Toolbox:
             listing.cancel()
         if self._listings:
             await asyncio.wait(self._listings.values())
-
-
-def _settle(waiting: "dict[str, asyncio.Future[T]]", call_id: str, answer: T) -> None:
-    if call_id not in waiting or waiting[call_id].done():
-        raise NotFound("No call of that id waits for this; it may be over.")
-    waiting[call_id].set_result(answer)
 
 
 def _named(name: str) -> str:

@@ -4,12 +4,14 @@ import { heardLength, type Turn } from "../conversation";
 import { explain, type Strings } from "../strings";
 import { bars } from "../waterfall";
 import type { ReplyMetrics, TraceSpan } from "../wire";
+import { CallView } from "./CallView";
 import { PlayIcon, StopIcon, WarningIcon } from "./icons";
 
 const NBSP = "\u00a0";
 const AT_A_GLANCE = {
   endpoint_ms: "endpoint",
   stt_ms: "stt",
+  tools_ms: "tools",
   llm_ttft_ms: "llm_first_token",
   tts_ttfa_ms: "tts_first_audio",
 } as const;
@@ -20,9 +22,10 @@ interface Props {
   busy: boolean;
   replaying: boolean;
   onReplay: () => void;
+  onApprove: (callId: string, approve: boolean) => void;
 }
 
-export function TurnView({ turn, strings, busy, replaying, onReplay }: Props) {
+export function TurnView({ turn, strings, busy, replaying, onReplay, onApprove }: Props) {
   const over = turn.state !== "open";
   return (
     <article className="turn" data-turn={turn.id} data-state={turn.state}>
@@ -32,6 +35,9 @@ export function TurnView({ turn, strings, busy, replaying, onReplay }: Props) {
           {turn.said}
         </p>
       )}
+      {turn.calls.map((call) => (
+        <CallView key={call.id} call={call} strings={strings} onApprove={(approve) => onApprove(call.id, approve)} />
+      ))}
       {turn.reply ? <Reply turn={turn} strings={strings} /> : turn.saidFinal && !over && !turn.problem && <Dots />}
       {turn.problem && <TurnProblem code={turn.problem.code} detail={turn.problem.detail} strings={strings} />}
       {over && (turn.reply || turn.state === "interrupted") && (

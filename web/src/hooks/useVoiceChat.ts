@@ -3,7 +3,7 @@
 
 import { useCallback, useReducer, useRef, useState } from "react";
 
-import { EMPTY, type Problem, reduce, statusOf } from "../conversation";
+import { EMPTY, isCalling, type Problem, reduce, statusOf } from "../conversation";
 import type { ServerMessage, SessionStart } from "../wire";
 import { useAudioGraph } from "./useAudioGraph";
 import { useMicrophone } from "./useMicrophone";
@@ -166,7 +166,7 @@ export function useVoiceChat() {
 
   function interrupt() {
     stopReplay();
-    if (state.speaking === null && !state.awaiting) return;
+    if (state.speaking === null && !state.awaiting && !isCalling(state)) return;
     reportHeard();
     socket.send({ type: "interrupt" });
     playback.clear();
@@ -214,6 +214,10 @@ export function useVoiceChat() {
     else complain({ code: "REPLAY_GONE" });
   }
 
+  function approve(callId: string, approve: boolean) {
+    if (socket.send({ type: "tool.approve", call_id: callId, approve })) dispatch({ type: "approved", callId });
+  }
+
   function forget() {
     interrupt();
     conversationId.current = null;
@@ -239,6 +243,7 @@ export function useVoiceChat() {
     press,
     release,
     toggleReplay,
+    approve,
     forget,
     dismiss: () => dispatch({ type: "dismissed" }),
   };

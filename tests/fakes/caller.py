@@ -11,7 +11,7 @@ class FakeCaller:
     """`answers`: tool to what it gives, an exception to be raised or (None) nothing, ever. All may be changed."""
 
     def __init__(self, answers: Mapping[str, str | Exception | None] | None = None, delay_s: float = 0.0) -> None:
-        self.answers = {"look": "rain"} if answers is None else dict(answers)
+        self.answers: dict[str, str | Exception | None] = {"look": "rain"} if answers is None else dict(answers)
         self.delay_s = delay_s
         self.began: list[tuple[float, str, ToolCall]] = []
         self.called_off: list[str] = []

@@ -11,6 +11,7 @@ import os
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 from urllib.parse import urlsplit
 
@@ -216,6 +217,8 @@ class McpServers:
 @asynccontextmanager
 async def _client(server: McpServer) -> AsyncIterator["Client"]:
     try:
+        for module in ("mcp", "mcp.client.stdio", "mcp.client.streamable_http"):  # most of a second, the first time
+            await asyncio.to_thread(import_module, module)
         from mcp import Client, StdioServerParameters
         from mcp.client.stdio import stdio_client
         from mcp.client.streamable_http import streamable_http_client

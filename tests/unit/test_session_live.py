@@ -269,7 +269,8 @@ async def test_a_short_stall_of_the_network_does_not_end_the_turn() -> None:
 async def test_changes_hold_for_the_next_turn() -> None:
     fakes = Fakes()
     async with talking(fakes) as client:
-        client.session.update(voice="low hum", language="zh", instructions="be brief")
+        client.session.update(language="zh", instructions="be brief")
+        client.session.change_voice("low hum")
         client.session.say("hello")
         await asyncio.sleep(3)
     assert fakes.tts.requests == [("low hum", "zh")]

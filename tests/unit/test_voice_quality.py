@@ -39,7 +39,7 @@ ONE = vectors((0, 10))
 
 def test_a_good_recording_has_no_reasons() -> None:
     quality = judge(*voice(10), ONE)
-    assert quality.reasons == ()
+    assert quality.flaws == quality.reasons == ()
     assert quality.duration_s == pytest.approx(10, abs=0.05)
     assert quality.speech_s == pytest.approx(7, abs=0.2)
     assert quality.snr_db == pytest.approx(46, abs=1)

@@ -147,7 +147,7 @@ class House:
         try:
             best = await self.high.take()
             held.callback(self.high.release)
-            await self._teach(best, request.voice)
+            await self._teach(best, request.voice or None)
         except EngineError as error:
             return engines, _LACK + describe(error).message
         speaker = WithFallback(best, engines.tts, lambda why: outbox.put(_notice(QUALITY_FALLBACK, _LACK + why)))
@@ -156,14 +156,14 @@ class House:
     async def _teach(self, tts: TextToSpeech, voice: str | None) -> None:
         """An engine that was loaded just now knows no enrolled voices: it learns the one that is wanted."""
         profile = self.voices.find(voice) if voice is not None else self.voices.default
-        if profile and profile.status == "ready" and isinstance(tts, ClonesVoices) and tts.capabilities.clones:
+        if profile and profile.id not in tts.voices and profile.status == "ready" and isinstance(tts, ClonesVoices) and tts.capabilities.clones:
             await self.voices.teach(tts, profile.id)
 
     async def _open(self, request: Request, outbox: Outbox, engines: Engines) -> Opened:
         audio = request.audio or ("pcm16" if request.mode == "live" else "webm")
         if request.mode == "live" and audio != "pcm16":
             raise BadMessage("Live mode takes `pcm16` audio; recordings (`webm`) are for push_to_talk.")
-        choice = self._choose_voice(request.voice, engines)
+        choice = self._choose_voice(request.voice or None, engines)
         options = SessionOptions(
             mode=request.mode,
             audio=audio,
@@ -192,9 +192,19 @@ class House:
         finally:
             hold.release()
 
-    def check_voice(self, voice: str | None) -> str | None:
-        """What to give the speech engine as its voice for `voice`. Raises `NotFound`, `VoiceNotReady`."""
-        return None if voice is None else self._choose_voice(voice, self.engines).voice
+    async def change_voice(self, session: LiveSession, voice: str, outbox: Outbox) -> None:
+        """Let the turns to come be spoken with `voice` (empty: the default), or else with the default and a notice.
+
+        Raises `NotFound`, `VoiceNotReady`, and `EngineError` where the engine cannot learn it; the session then keeps
+        the voice it has.
+        """
+        tts = session.engines.tts
+        if isinstance(tts, WithFallback):
+            await self._teach(tts.best, voice or None)
+        choice = self._choose_voice(voice or None, session.engines)
+        session.change_voice(choice.voice)
+        if choice.notice:
+            outbox.put(_notice(VOICE_FALLBACK, choice.notice))
 
     def _choose_voice(self, voice: str | None, engines: Engines) -> Choice:
         choice = choose(voice, self.voices, engines.tts)

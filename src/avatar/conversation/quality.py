@@ -104,28 +104,28 @@ class WithFallback:
     """Fills `TextToSpeech`: `best` speaks, and `plain` goes on where it fails; then `tell` is given the reason."""
 
     def __init__(self, best: TextToSpeech, plain: TextToSpeech, tell: Callable[[str], None]) -> None:
-        self._best = best
+        self.best = best
         self._plain = plain
         self._tell = tell
 
     @property
     def name(self) -> str:
-        return self._best.name
+        return self.best.name
 
     @property
     def capabilities(self) -> Capabilities:
-        return self._best.capabilities
+        return self.best.capabilities
 
     @property
     def sample_rate_hz(self) -> int:
-        return self._best.sample_rate_hz
+        return self.best.sample_rate_hz
 
     @property
     def voices(self) -> tuple[str, ...]:
-        return self._best.voices
+        return self.best.voices
 
     async def warm_up(self) -> None:
-        await self._best.warm_up()
+        await self.best.warm_up()
 
     async def aclose(self) -> None:
         """Nothing: both belong to others."""
@@ -149,14 +149,14 @@ class WithFallback:
 
         try:
             try:
-                async with aclosing(self._best.speak(listened(), voice=voice, language=language)) as chunks:
+                async with aclosing(self.best.speak(listened(), voice=voice, language=language)) as chunks:
                     async for chunk in chunks:
                         samples += chunk.pcm.size
                         spoken = chunk.marks[-1].text_end if chunk.marks else spoken
                         yield chunk
                 return
             except EngineError as error:
-                logger.warning("%s failed, %s goes on", self._best.name, self._plain.name, exc_info=error)
+                logger.warning("%s failed, %s goes on", self.best.name, self._plain.name, exc_info=error)
                 self._tell(describe(error).message)
             async with aclosing(self._go_on(rest(), voice, language, spoken, samples)) as chunks:
                 async for chunk in chunks:

@@ -162,11 +162,15 @@ class LiveSession:
                 self._tell_ears(ReplyHeard())
             self._reply.report_sent()
 
-    def update(self, *, voice: str | None, language: str | None, instructions: str | None) -> None:
+    def update(self, *, language: str | None, instructions: str | None) -> None:
         """Change what the turns to come use; None leaves a thing as it is."""
-        changes = {"voice": voice, "language": language, "instructions": instructions}
+        changes = {"language": language, "instructions": instructions}
         given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
         self._options = replace(self._options, **given)
+
+    def change_voice(self, voice: str | None) -> None:
+        """Speak the turns to come with one of the engine's voices; None: its default."""
+        self._options = replace(self._options, voice=voice)
 
     @property
     def engines(self) -> Engines:

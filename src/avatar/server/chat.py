@@ -173,9 +173,7 @@ class Chat:
     async def _take(self, frame: str | bytes) -> None:
         try:
             if isinstance(frame, bytes):
-                session = await self._opened()
-                self._started = True
-                session.audio(frame)
+                (await self._begun()).audio(frame)
             else:
                 await self._do(wire.parse(frame))
         except AvatarError as error:
@@ -187,16 +185,18 @@ class Chat:
                 await self._send(wire.Pong(session_id=self._session_id))
             case wire.SessionStart():
                 await self._start(message)
+            case wire.SessionUpdate():
+                await self._update(message, await self._begun())
             case _:
-                session = await self._opened()
-                self._started = True
-                self._pass_on(message, session)
+                self._pass_on(message, await self._begun())
+
+    async def _update(self, message: wire.SessionUpdate, session: LiveSession) -> None:
+        if message.voice_id is not None:
+            await self._house.change_voice(session, message.voice_id, self._outbox)
+        session.update(language=message.language, instructions=message.instructions)
 
     def _pass_on(self, message: wire.AnyClientMessage, session: HoldingSession) -> None:
         match message:
-            case wire.SessionUpdate():
-                voice = self._house.check_voice(message.voice_id)
-                session.update(voice=voice, language=message.language, instructions=message.instructions)
             case wire.AudioEnd():
                 session.end_audio()
             case wire.AudioClear():
@@ -233,8 +233,10 @@ class Chat:
         await self._open(request)
         self._started = True
 
-    async def _opened(self) -> HoldingSession:
-        return self._session or await self._open(_ANY)
+    async def _begun(self) -> HoldingSession:
+        session = self._session or await self._open(_ANY)
+        self._started = True
+        return session
 
     async def _open(self, request: Request) -> HoldingSession:
         opened = await self._house.open(request, self._outbox)

@@ -87,7 +87,9 @@ class SessionStart(WireModel):
     resume_token: StrictStr | None = Field(
         None, max_length=256, description="Go on with the conversation of the session that was given this token."
     )
-    voice_id: StrictStr | None = Field(None, max_length=128)
+    voice_id: StrictStr | None = Field(
+        None, max_length=128, description="Id or name of a voice; empty or unset: the default one."
+    )
     quality: Literal["fast", "high"] = Field(
         "fast", description="`high`: a better speech engine, where the server has one set up; it may take time to load."
     )
@@ -106,7 +108,9 @@ class SessionUpdate(WireModel):
     """Changes for the turns to come; what is absent stays."""
 
     type: Literal["session.update"]
-    voice_id: StrictStr | None = Field(None, max_length=128)
+    voice_id: StrictStr | None = Field(
+        None, max_length=128, description="Id or name of a voice; empty: the default one."
+    )
     language: Language | None = None
     instructions: StrictStr | None = Field(None, max_length=MAX_TEXT_CHARS)
 

@@ -15,11 +15,11 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from avatar.core.audio import INPUT_RATE_HZ, Pcm, resample
-from avatar.core.errors import BadAudio, NoSpeech
+from avatar.core.errors import NoSpeech
 from avatar.core.voices import Reference
 from avatar.voices.embedding import SpeakerEncoder, Vectors, mean_vector
 from avatar.voices.folder import REFERENCE_RATE_HZ, VoiceFolder
-from avatar.voices.quality import FRAME_SAMPLES, MAX_S, Quality, judge, speech_bounds, trimmed
+from avatar.voices.quality import FRAME_SAMPLES, MAX_S, Quality, Unfit, judge, speech_bounds, trimmed
 
 T = TypeVar("T")
 
@@ -83,8 +83,8 @@ class Enrolment:
         self._loading = asyncio.Lock()
 
     async def study(self, data: bytes, on_step: OnStep) -> Studied:
-        """Decode, trim, judge, embed. Raises `BadAudio` or `BufferLimit` for what cannot be used, with the reasons;
-        `EngineFailed` without the speaker encoder's weights."""
+        """Decode, trim, judge, embed. Raises `BadAudio`, `NoSpeech` or `BufferLimit` for what cannot be used (`Unfit`
+        with the reasons), `EngineFailed` without the speaker encoder's weights."""
         on_step("decode")
         decoded = await self._means.decode(data)
         on_step("trim")
@@ -92,8 +92,8 @@ class Enrolment:
         on_step("quality")
         windows = await self._windows(narrow)
         quality = judge(narrow, probabilities, windows)
-        if quality.reasons:
-            raise BadAudio("This recording cannot be used. " + " ".join(quality.reasons))
+        if quality.flaws:
+            raise Unfit(quality)
         on_step("embedding")
         return Studied(_even_loudness(wide), narrow, mean_vector(windows), quality)
 

@@ -9,7 +9,7 @@ import errno
 import logging
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, Protocol, TypeVar
@@ -21,6 +21,7 @@ from avatar.voices.embedding import Vectors
 from avatar.voices.enrolment import STEPS, Cloner, Enrolment, condition, conditioning_key
 from avatar.voices.folder import REFERENCE_RATE_HZ, VoiceFolder
 from avatar.voices.jobs import JobPolicy, Jobs
+from avatar.voices.quality import Unfit
 
 logger = logging.getLogger(__name__)
 
@@ -280,7 +281,7 @@ class VoiceLibrary:
             profile = await self._update(profile.id, **heard)
         on_step("conditioning")
         await self._condition(self.get(profile.id), self._cloners)
-        quality = {name: value for name, value in vars(studied.quality).items() if name != "reasons"}
+        quality = asdict(studied.quality)
         await self._update(profile.id, status="ready", quality=quality, problem=None, problem_code=None)
 
     async def teach(self, cloner: Cloner, voice_id: str) -> None:
@@ -301,7 +302,8 @@ class VoiceLibrary:
             return
         told = describe(error)
         status = "queued" if again else "failed"
-        await self._update(voice_id, status=status, problem=told.message, problem_code=told.code)
+        quality = asdict(error.quality) if isinstance(error, Unfit) else None
+        await self._update(voice_id, status=status, quality=quality, problem=told.message, problem_code=told.code)
 
     async def _update(self, voice_id: str, **changes: Any) -> VoiceProfile:
         async with self._changing:

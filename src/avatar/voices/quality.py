@@ -4,11 +4,13 @@ Takes samples, speech probabilities and speaker vectors; knows no file and no en
 set on the recordings and synthetic voices of `benchmarks/results/2026-11-20-voices.md`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from avatar.core.audio import INPUT_RATE_HZ, Pcm, ms_to_samples
+from avatar.core.errors import BadAudio
 from avatar.voices.embedding import Vectors, cosine, mean_vector
 
 FRAME_SAMPLES = 512
@@ -30,9 +32,13 @@ _MIN_WINDOWS = 4
 _MIN_SECOND_SHARE = 0.15
 
 
+Flaw = Literal["too_short", "too_little_speech", "too_quiet", "overdriven", "noisy", "many_voices"]
+"""Why a recording cannot be used, for programs."""
+
+
 @dataclass(frozen=True)
 class Quality:
-    """What was measured. `reasons`: why it cannot be used; empty when it can."""
+    """What was measured. `flaws`: why it cannot be used; empty when it can."""
 
     duration_s: float
     speech_s: float
@@ -42,7 +48,20 @@ class Quality:
     """Share of samples at full scale."""
     speakers_cosine: float
     """How alike the recording's two most different parts sound; 1 where it is too short to tell."""
-    reasons: tuple[str, ...] = ()
+    flaws: tuple[Flaw, ...] = ()
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The flaws in plain words, each with what to do about it."""
+        return tuple(words for flaw, _, words in _judged(self) if flaw in self.flaws)
+
+
+class Unfit(BadAudio):
+    """A recording that somebody's voice cannot be taken from; `quality` says what was measured."""
+
+    def __init__(self, quality: Quality) -> None:
+        super().__init__("This recording cannot be used. " + " ".join(quality.reasons))
+        self.quality = quality
 
 
 def speech_bounds(probabilities: list[float]) -> tuple[float, float] | None:
@@ -72,7 +91,7 @@ def judge(pcm: Pcm, probabilities: list[float], windows: Vectors) -> Quality:
         clipped=round(float(_clipped(pcm)), 4),
         speakers_cosine=round(speakers_cosine(windows), 3),
     )
-    return Quality(**{**vars(measured), "reasons": _reasons(measured)})
+    return replace(measured, flaws=tuple(flaw for flaw, is_so, _ in _judged(measured) if is_so))
 
 
 def speakers_cosine(windows: Vectors) -> float:
@@ -112,36 +131,40 @@ def _db(power: float) -> float:
     return 10 * float(np.log10(max(power, 1e-12)))
 
 
-def _reasons(measured: Quality) -> tuple[str, ...]:
+def _judged(measured: Quality) -> tuple[tuple[Flaw, bool, str], ...]:
     share = measured.speech_s / max(measured.duration_s, 0.01)
-    found = (
+    return (
         (
+            "too_short",
             measured.duration_s < MIN_S,
             f"It is too short: {measured.duration_s:.1f} s are left without the silence around it, "
             f"at least {MIN_S:g} s are needed. Ten to twenty seconds are best.",
         ),
         (
+            "too_little_speech",
             measured.speech_s < _MIN_SPEECH_S or share < _MIN_SPEECH_SHARE,
             f"There is too little speech in it: {measured.speech_s:.1f} s. "
             "Music, noise and long pauses do not count; read a few sentences aloud.",
         ),
-        (measured.level_db < _MIN_LEVEL_DB, "It is too quiet. Come closer to the microphone."),
+        ("too_quiet", measured.level_db < _MIN_LEVEL_DB, "It is too quiet. Come closer to the microphone."),
         (
+            "overdriven",
             measured.clipped > _MAX_CLIPPED,
             f"It is overdriven: {100 * measured.clipped:.1f} % of it is cut off at the top. "
             "Record it again with less gain.",
         ),
         (
+            "noisy",
             measured.snr_db < _MIN_SNR_DB,
             f"There is too much noise behind the voice ({measured.snr_db:.0f} dB, {_MIN_SNR_DB:.0f} are needed). "
             "Record it in a quieter room, without music.",
         ),
         (
+            "many_voices",
             measured.speakers_cosine < ONE_SPEAKER_COSINE,
             "More than one voice seems to speak in it. Record one person alone.",
         ),
     )
-    return tuple(reason for is_so, reason in found if is_so)
 
 
 def trimmed(pcm: Pcm, rate_hz: int, bounds: tuple[float, float]) -> Pcm:

@@ -162,7 +162,7 @@ class Talk:
             self._hearing.listen()
         self._behave()
         language = heard.transcription.language if heard.transcription else None
-        state.live.update(voice=None, language=language, instructions=None)
+        state.live.update(language=language, instructions=None)
         self._tell_session("updated")
         if isinstance(new, RealtimeSession):
             self._servers.ask(new.tools)

@@ -256,7 +256,12 @@ def assemble(service: Service) -> FastAPI:
     app.include_router(models.earlier_paths(service.shelf))
     settings = service.settings
     app.include_router(
-        engines.router(service.lineup, partial(choosing.options, settings), partial(choosing.pick, settings))
+        engines.router(
+            service.lineup,
+            partial(choosing.options, settings),
+            partial(choosing.pick, settings),
+            settings.tts.high_engine,
+        )
     )
     app.include_router(
         voices.router(

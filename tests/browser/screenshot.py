@@ -4,12 +4,14 @@
 """
 
 import asyncio
+import re
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Page, Route
 
 from tests.browser.built_page import build
 from tests.browser.chromium import chromium
@@ -87,6 +89,58 @@ async def play(connection: Connection, scene: list[tuple[str, str, str, str]]) -
     await asyncio.sleep(1.2)
 
 
+VOICES: dict[str, Any] = {
+    "id": "voice_1",
+    "name": "Samuel",
+    "status": "ready",
+    "language": "en",
+    "reference_text": "Ever tried. Ever failed. No matter. Try again. Fail again. Fail better.",
+    "owner": "",
+    "is_default": True,
+    "quality": {"duration_s": 14.2, "speech_s": 11.6, "snr_db": 38.2, "clipped": 0.0, "flaws": []},
+    "problem": None,
+    "consent_statement": "This is my own voice, or the speaker has agreed that it is cloned and used here.",
+    "consent_date": "2026-11-26",
+}
+"""A voice as the server lists it."""
+
+
+def listed() -> dict[str, Any]:
+    """What the server says of voices, by path."""
+    noisy = {**VOICES["quality"], "flaws": ["noisy"]}
+    voices = [
+        {**VOICES, "id": "voice_3", "name": "王小明", "status": "enrolling", "language": None, "is_default": False},
+        VOICES,
+        {**VOICES, "id": "voice_2", "name": "Kitchen radio", "status": "failed", "quality": noisy, "is_default": False},
+    ]
+    speakers = [{"id": "voice_1", "name": "Samuel", "kind": "enrolled", "available": True}]
+    speakers += [{"id": name, "name": name, "kind": "builtin", "available": True} for name in ("af_heart", "bm_george")]
+    return {
+        "/api/voice-profiles?status=all": {"voices": voices},
+        "/v1/voices": {"data": speakers},
+        "/api/engines": {"high_engine": "qwen3-tts", "gpu": None, "stages": []},
+    }
+
+
+async def _answer(body: dict[str, Any], route: Route) -> None:
+    await route.fulfill(json=body)
+
+
+async def show_voices(page: Page, how: str) -> None:
+    """Open the voices panel: its list with one voice unfolded, the form (`new`), or what records (`record`)."""
+    for path, body in listed().items():
+        await page.route(re.compile(re.escape(path) + "$"), partial(_answer, body))
+    await page.locator("nav button").nth(-4).click()
+    if how == "list":
+        await page.locator("[data-voice=voice_1] .more").click()
+    else:
+        await page.locator("dialog h3 button").click()
+    if how == "record":
+        await page.locator(".recorder button").click()
+        await asyncio.sleep(2)
+    await asyncio.sleep(0.5)
+
+
 async def shoot(browser: Browser, server: ScriptedServer, out: Path, name: str, **how: Any) -> None:
     width, height = how.get("size", WIDE)
     language = how.get("language", "en")
@@ -112,6 +166,8 @@ async def shoot(browser: Browser, server: ScriptedServer, out: Path, name: str, 
             await asyncio.sleep(0.5)
     else:
         await asyncio.sleep(0.5)
+    if how.get("voices"):
+        await show_voices(page, how["voices"])
     await page.screenshot(path=out / f"{name}.png")
     await context.close()
 
@@ -127,6 +183,15 @@ async def shoot_all(built: Path, out: Path) -> None:
         await shoot(
             browser, server, out, "narrow-welcome-zh", size=NARROW, language="zh", started=False, colours="dark"
         )
+        for part in ("list", "new", "record"):
+            await shoot(browser, server, out, f"voices-{part}", started=False, voices=part)
+            await shoot(browser, server, out, f"voices-{part}-dark-zh", colours="dark", language="zh", voices=part)
+            await shoot(
+                browser, server, out, f"voices-{part}-narrow", size=NARROW, started=False, voices=part, colours="dark"
+            )
+            await shoot(
+                browser, server, out, f"voices-{part}-narrow-zh", size=NARROW, started=False, voices=part, language="zh"
+            )
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 It holds to `tests/contract/test_tts_contract.py`, voices included.
 """
 
+import asyncio
+
 from avatar.core.errors import EngineFailed
 from avatar.core.voices import Reference
 from avatar.engines.base import Capabilities
@@ -10,7 +12,7 @@ from tests.fakes.tts import FakeTextToSpeech
 
 
 class FakeCloner(FakeTextToSpeech):
-    """Fills `ClonesVoices`. `trouble` is raised by `condition`."""
+    """Fills `ClonesVoices`. `trouble` is raised by `condition`, which waits while `hold` is not set."""
 
     capabilities = Capabilities(streams=True, clones=True, concurrent=8)
     conditioning_version = "fake-1"
@@ -20,12 +22,15 @@ class FakeCloner(FakeTextToSpeech):
         self.conditioned: list[Reference] = []
         self.learned: dict[str, bytes] = {}
         self.trouble: Exception | None = None
+        self.hold = asyncio.Event()
+        self.hold.set()
 
     @property
     def voices(self) -> tuple[str, ...]:  # type: ignore[override]  # what is fixed there grows here
         return ("hum", "low hum", *self.learned)
 
     async def condition(self, reference: Reference) -> bytes:
+        await self.hold.wait()
         self.conditioned.append(reference)
         if self.trouble is not None:
             raise self.trouble

@@ -4,12 +4,13 @@ import { useState } from "react";
 
 import { Composer } from "./components/Composer";
 import { Dock } from "./components/Dock";
-import { BoxIcon, MoonIcon, PlusIcon, SunIcon } from "./components/icons";
+import { BoxIcon, MoonIcon, PlusIcon, SunIcon, VoiceIcon } from "./components/icons";
 import { ModelsPanel } from "./components/ModelsPanel";
 import { ModeSwitch } from "./components/ModeSwitch";
 import { Notice } from "./components/Notice";
 import { Orb } from "./components/Orb";
 import { TurnView } from "./components/TurnView";
+import { VoicesPanel } from "./components/VoicesPanel";
 import { type Appearance, useAppearance } from "./hooks/useAppearance";
 import { useScrolledToEnd } from "./hooks/useScrolledToEnd";
 import { useShortcuts } from "./hooks/useShortcuts";
@@ -62,7 +63,8 @@ export function App() {
 function Header({ chat, appearance }: { chat: VoiceChat; appearance: Appearance }) {
   const { strings, dark, switchTheme, switchLanguage } = appearance;
   const theme = dark ? strings.light : strings.dark;
-  const [showsModels, showModels] = useState(false);
+  const [shows, show] = useState<"voices" | "models" | null>(null);
+  const close = () => show(null);
   return (
     <header>
       <h1>
@@ -75,7 +77,10 @@ function Header({ chat, appearance }: { chat: VoiceChat; appearance: Appearance 
             <PlusIcon />
           </button>
         )}
-        <button className="plain" onClick={() => showModels(true)} title={strings.models.title} aria-label={strings.models.title}>
+        <button className="plain" onClick={() => show("voices")} title={strings.voices.title} aria-label={strings.voices.title}>
+          <VoiceIcon />
+        </button>
+        <button className="plain" onClick={() => show("models")} title={strings.models.title} aria-label={strings.models.title}>
           <BoxIcon />
         </button>
         <button className="plain" onClick={switchLanguage} lang={strings.other === "中文" ? "zh-CN" : "en"}>
@@ -85,7 +90,8 @@ function Header({ chat, appearance }: { chat: VoiceChat; appearance: Appearance 
           {dark ? <SunIcon /> : <MoonIcon />}
         </button>
       </nav>
-      {showsModels && <ModelsPanel strings={strings} onClose={() => showModels(false)} />}
+      {shows === "voices" && <VoicesPanel chat={chat} strings={strings} onClose={close} />}
+      {shows === "models" && <ModelsPanel strings={strings} onClose={close} />}
     </header>
   );
 }

@@ -55,17 +55,24 @@ export interface Inventory {
   gpu: { used_bytes: number; total_bytes: number } | null;
 }
 
-export const EVENTS = "/ws/events?scope=models&scope=qwen3_tts_models&scope=engines";
+const EVENTS = "/ws/events?scope=models&scope=qwen3_tts_models&scope=engines";
 export const ENGINES_SCOPE = "engines";
 
 /** Rejects with the server's own words. */
 export async function ask<T>(method: string, path: string, body?: unknown): Promise<T> {
+  const response = await request(method, path, body);
+  return (response.status === 204 ? undefined : await response.json()) as T;
+}
+
+/** The same for answers that are not JSON. A form goes as it is, any other body as JSON. */
+export async function request(method: string, path: string, body?: unknown): Promise<Response> {
+  const isJson = body !== undefined && !(body instanceof FormData);
   const response = await fetch(path, {
     method,
-    headers: body === undefined ? {} : { "Content-Type": "application/json" },
-    body: body === undefined ? null : JSON.stringify(body),
+    headers: isJson ? { "Content-Type": "application/json" } : {},
+    body: isJson ? JSON.stringify(body) : (body ?? null),
   });
-  if (response.ok) return (response.status === 204 ? undefined : await response.json()) as T;
+  if (response.ok) return response;
   const problem = (await response.json().catch(() => ({}))) as { detail?: string };
   throw new Error(problem.detail ?? response.statusText);
 }
@@ -77,6 +84,14 @@ export async function inventory(): Promise<Inventory> {
   ]);
   return { models: models.items, seats: engines.stages, gpu: engines.gpu };
 }
+
+/** Where the page's lists of models and engines come from. */
+export const INVENTORY = {
+  events: EVENTS,
+  load: inventory,
+  merge: (known: Inventory, news: Progress) => ({ ...known, models: withProgress(known.models, news) }),
+  isTurningPoint: (_: unknown, news: Progress) => isTurningPoint(news),
+};
 
 /** The list with one download's news in it. */
 export function withProgress(models: Model[], news: Progress): Model[] {

@@ -1,5 +1,7 @@
 // Every word of the interface, in each of its languages.
 
+import * as voices from "./strings.voices";
+
 const en = {
   name: "English",
   other: "中文",
@@ -84,6 +86,7 @@ const en = {
     seat: { unloaded: "not loaded", loading: "loading…", ready: "", failed: "failed" },
     job: { queued: "waiting", running: "downloading", paused: "paused", failed: "failed" },
   },
+  voices: voices.en,
   problems: {
     SERVER_FULL: ["All seats are taken.", "Leave this page open: it tries again by itself."],
     GPU_MEMORY: ["The server's graphics memory is full.", "Leave this page open: it tries again by itself."],
@@ -97,6 +100,8 @@ const en = {
     ENGINE_TIMEOUT: ["The answer took too long.", "Try again, perhaps with a shorter question."],
     NOT_FOUND: ["This conversation is no longer on the server.", "Start a new one."],
     VOICE_NOT_READY: ["This voice is still being prepared.", "Try again in a minute."],
+    VOICE_FALLBACK: ["This voice cannot be spoken by the engine in use.", "The default voice speaks instead."],
+    QUALITY_FALLBACK: ["High quality is not to be had now.", "The fast voice speaks instead."],
     CONFLICT: ["That is in use just now.", "Wait for it to end, then try again."],
     TOOLS_UNAVAILABLE: ["Some tools cannot be used now.", "See that their server runs; talking works meanwhile."],
     UNSUPPORTED: ["This server's engines cannot do that.", "Choose another engine or voice."],
@@ -203,6 +208,7 @@ const zh: Strings = {
     seat: { unloaded: "未加载", loading: "正在加载…", ready: "", failed: "失败" },
     job: { queued: "等待中", running: "下载中", paused: "已暂停", failed: "失败" },
   },
+  voices: voices.zh,
   problems: {
     SERVER_FULL: ["服务器已满员。", "请保持页面打开，会自动重试。"],
     GPU_MEMORY: ["服务器显存已满。", "请保持页面打开，会自动重试。"],
@@ -216,6 +222,8 @@ const zh: Strings = {
     ENGINE_TIMEOUT: ["回答等得太久了。", "请重试，问题可以短一些。"],
     NOT_FOUND: ["服务器上已没有这个对话。", "请开始新对话。"],
     VOICE_NOT_READY: ["这个声音还在准备中。", "请一分钟后再试。"],
+    VOICE_FALLBACK: ["当前的语音引擎说不了这个声音。", "改用默认声音。"],
+    QUALITY_FALLBACK: ["暂时无法使用高质量语音。", "改用快速语音。"],
     CONFLICT: ["正在使用中。", "请等它结束后再试。"],
     TOOLS_UNAVAILABLE: ["有些工具暂时无法使用。", "请检查工具服务器是否在运行；现在可以照常对话。"],
     UNSUPPORTED: ["服务器的引擎做不到这一点。", "请换一个引擎或声音。"],

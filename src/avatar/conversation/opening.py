@@ -156,7 +156,13 @@ class House:
     async def _teach(self, tts: TextToSpeech, voice: str | None) -> None:
         """An engine that was loaded just now knows no enrolled voices: it learns the one that is wanted."""
         profile = self.voices.find(voice) if voice is not None else self.voices.default
-        if profile and profile.id not in tts.voices and profile.status == "ready" and isinstance(tts, ClonesVoices) and tts.capabilities.clones:
+        if (
+            profile
+            and profile.id not in tts.voices
+            and profile.status == "ready"
+            and isinstance(tts, ClonesVoices)
+            and tts.capabilities.clones
+        ):
             await self.voices.teach(tts, profile.id)
 
     async def _open(self, request: Request, outbox: Outbox, engines: Engines) -> Opened:

@@ -67,6 +67,7 @@ class LineupOut(BaseModel):
 
     gpu: GpuOut | None
     stages: list[SeatOut]
+    high_engine: str | None = Field(description="Speech engine of sessions that ask for `quality` `high`; null: none.")
 
 
 class Load(BaseModel):
@@ -78,7 +79,7 @@ class Load(BaseModel):
     model: str | None = Field(None, max_length=256, description="Catalog key, or a GGUF's name in the models folder.")
 
 
-def router(lineup: Lineup, options: Callable[[], Sequence[Option]], choose: Choose) -> APIRouter:
+def router(lineup: Lineup, options: Callable[[], Sequence[Option]], choose: Choose, high_engine: str = "") -> APIRouter:
     """The routes below `/api/engines`."""
     routes = APIRouter(prefix="/api/engines", tags=["engines"], responses=problems.RESPONSES)
 
@@ -86,7 +87,8 @@ def router(lineup: Lineup, options: Callable[[], Sequence[Option]], choose: Choo
     async def list_engines() -> LineupOut:
         found, memory = await asyncio.gather(asyncio.to_thread(options), asyncio.to_thread(gpu_memory))
         gpu = GpuOut(used_bytes=memory[0], total_bytes=memory[1]) if memory else None
-        return LineupOut(gpu=gpu, stages=[_out(seat, found) for seat in lineup.seats.values()])
+        stages = [_out(seat, found) for seat in lineup.seats.values()]
+        return LineupOut(gpu=gpu, stages=stages, high_engine=high_engine or None)
 
     @routes.post("/{stage}/load", status_code=202)
     async def load(stage: Stage, wanted: Load | None = None) -> SeatOut:

@@ -145,10 +145,13 @@ class SpeakerOut(BaseModel):
     kind: Literal["builtin", "enrolled"]
     language: str | None = None
     is_default: bool = False
+    available: bool = Field(
+        True, description="False: the speech engine that serves now cannot make this voice; its default would speak."
+    )
 
 
 class SpeakerList(BaseModel):
-    """All voices that can speak now."""
+    """All voices that are ready."""
 
     object: Literal["list"] = "list"
     data: list[SpeakerOut]
@@ -173,10 +176,18 @@ def router(library: LibraryNow, speaker: Speaker, provenance: Provenance) -> API
         enrolled = [profile for profile in library().all() if profile.status == "ready"]
         default = library().default
         with speaker() as tts:
-            own = [voice for voice in tts.voices if not voice.startswith("voice_")]
+            known = tts.voices
+        own = [voice for voice in known if not voice.startswith("voice_")]
         return SpeakerList(
             data=[
-                SpeakerOut(id=p.id, name=p.name, kind="enrolled", language=p.language, is_default=p.is_default)
+                SpeakerOut(
+                    id=p.id,
+                    name=p.name,
+                    kind="enrolled",
+                    language=p.language,
+                    is_default=p.is_default,
+                    available=p.id in known,
+                )
                 for p in enrolled
             ]
             + [SpeakerOut(id=v, name=v, kind="builtin", is_default=default is None and v == own[0]) for v in own]

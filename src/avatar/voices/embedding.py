@@ -5,6 +5,7 @@ Three LSTM layers over 40 mel bands, in windows of 1.6 s. Architecture, front en
 Blocking; knows no file but the weights.
 """
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +23,8 @@ _HOP = 160  # 10 ms
 _BANDS = 40
 _WINDOW_FRAMES = 160
 _STEP_FRAMES = 77  # 1.3 windows a second
+SLICE_S, SLICE_STEP_S = 0.8, 0.2
+_SLICE_FRAMES, _SLICE_STEP_FRAMES = 80, 20
 _MIN_COVERAGE = 0.75  # of the last window
 _LAYERS = 3
 _LEVEL_DB = -30.0  # quieter recordings are raised to it
@@ -54,8 +57,17 @@ class SpeakerEncoder:
         if covered < _MIN_COVERAGE and len(starts) > 1:
             starts.pop()
         frames = np.pad(frames, ((0, max(0, starts[-1] + _WINDOW_FRAMES - len(frames))), (0, 0)))
-        batch = np.stack([frames[start : start + _WINDOW_FRAMES] for start in starts])
-        return self._forward(batch)
+        return self._forward(_cut(frames, starts, _WINDOW_FRAMES))
+
+    def slices(self, pcm: Pcm) -> Vectors:
+        """float32[slices, 256], each of length 1: shorter windows, of `SLICE_S`, one every `SLICE_STEP_S`.
+
+        Too short for a voice's portrait, and short enough to hold one turn of a dialogue each.
+        """
+        frames = mel(_raise_level(pcm))
+        starts = range(0, max(1, len(frames) - _SLICE_FRAMES + 1), _SLICE_STEP_FRAMES)
+        frames = np.pad(frames, ((0, max(0, _SLICE_FRAMES - len(frames))), (0, 0)))
+        return self._forward(_cut(frames, starts, _SLICE_FRAMES))
 
     def embed(self, pcm: Pcm) -> Vectors:
         """float32[256] of length 1 of the whole recording."""
@@ -101,6 +113,10 @@ def _lstm(inputs: Vectors, weights_state: Vectors) -> Vectors:
 def _sigmoid(x: Vectors) -> Vectors:
     y: Vectors = 0.5 * (np.tanh(0.5 * x) + 1.0)
     return y
+
+
+def _cut(frames: Vectors, starts: Iterable[int], length: int) -> Vectors:
+    return np.stack([frames[start : start + length] for start in starts])
 
 
 def _raise_level(pcm: Pcm) -> Pcm:

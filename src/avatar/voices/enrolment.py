@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -20,8 +20,6 @@ from avatar.core.voices import Reference
 from avatar.voices.embedding import SpeakerEncoder, Vectors, mean_vector
 from avatar.voices.folder import REFERENCE_RATE_HZ, VoiceFolder
 from avatar.voices.quality import FRAME_SAMPLES, MAX_S, Quality, Unfit, judge, speech_bounds, trimmed
-
-T = TypeVar("T")
 
 STEPS = ("decode", "trim", "quality", "embedding", "transcribe", "conditioning")
 OnStep = Callable[[str], None]
@@ -90,24 +88,24 @@ class Enrolment:
         on_step("trim")
         wide, narrow, probabilities = await asyncio.to_thread(self._trim, decoded)
         on_step("quality")
-        windows = await self._windows(narrow)
-        quality = judge(narrow, probabilities, windows)
+        quality = judge(narrow, probabilities, await self._encoded(SpeakerEncoder.slices, narrow))
         if quality.flaws:
             raise Unfit(quality)
         on_step("embedding")
+        windows = await self._encoded(SpeakerEncoder.windows, narrow)
         return Studied(_even_loudness(wide), narrow, mean_vector(windows), quality)
 
     async def embed(self, data: bytes) -> tuple[Vectors, float]:
         """The embedding of a file and its length in seconds without the silence around it. Raises like `study`, but
         judges nothing except that somebody speaks."""
         _, narrow, _ = await asyncio.to_thread(self._trim, await self._means.decode(data))
-        return mean_vector(await self._windows(narrow)), narrow.size / INPUT_RATE_HZ
+        return mean_vector(await self._encoded(SpeakerEncoder.windows, narrow)), narrow.size / INPUT_RATE_HZ
 
     async def embed_speech(self, pcm: Pcm, rate_hz: int) -> Vectors:
         """The embedding of our own speech, which needs no decoding."""
         wide = await asyncio.to_thread(resample, pcm, rate_hz, REFERENCE_RATE_HZ)
         _, narrow, _ = await asyncio.to_thread(self._trim, wide)
-        return mean_vector(await self._windows(narrow))
+        return mean_vector(await self._encoded(SpeakerEncoder.windows, narrow))
 
     async def transcribe(self, speech: Pcm, language: str | None) -> tuple[str, str | None]:
         """What is said, and in which language, as far as the transcriber can tell."""
@@ -126,16 +124,18 @@ class Enrolment:
             probabilities[frames],
         )
 
-    async def _windows(self, narrow: Pcm) -> Vectors:
+    async def _encoded(self, encode: Callable[[SpeakerEncoder, Pcm], Vectors], narrow: Pcm) -> Vectors:
         async with self._loading:
             if self._encoder is None:
                 self._encoder = await asyncio.to_thread(lambda: SpeakerEncoder(self._speaker_weights()))
-        return await asyncio.to_thread(self._on_one_core, self._encoder.windows, narrow)
+        return await asyncio.to_thread(self._on_one_core, encode, self._encoder, narrow)
 
-    def _on_one_core(self, work: Callable[[Pcm], T], pcm: Pcm) -> T:
+    def _on_one_core(
+        self, encode: Callable[[SpeakerEncoder, Pcm], Vectors], encoder: SpeakerEncoder, pcm: Pcm
+    ) -> Vectors:
         """BLAS threads spin while they wait for each other: 0.3 to 3 s on a busy machine for what takes 0.1 s alone."""
         with self._blas.limit(limits=1, user_api="blas"):
-            return work(pcm)
+            return encode(encoder, pcm)
 
 
 async def condition(

@@ -1,33 +1,18 @@
 // Models and engines: what is here and what serves, and changing both by a click.
 
-import { useEffect, useRef } from "react";
-
-import { type UsedInventory, useInventory } from "../hooks/useInventory";
-import { duration, type Inventory, type Model, type Option, type Seat, size, underWay } from "../models";
+import { type Live, useLive } from "../hooks/useLive";
+import { duration, INVENTORY, type Inventory, type Model, type Option, type Seat, size, underWay } from "../models";
 import type { Strings } from "../strings";
-import { CloseIcon } from "./icons";
+import { Panel } from "./Panel";
 
-type Change = UsedInventory["change"];
+type Change = Live<Inventory>["change"];
 
 export function ModelsPanel({ strings, onClose }: { strings: Strings; onClose: () => void }) {
-  const dialog = useRef<HTMLDialogElement>(null);
-  const { inventory, problem, change } = useInventory();
-  useEffect(() => dialog.current?.showModal(), []);
+  const { found, problem, change } = useLive(INVENTORY);
   return (
-    <dialog ref={dialog} className="panel" aria-label={strings.models.title} onClose={onClose}>
-      <div className="panel-head">
-        <h2>{strings.models.title}</h2>
-        <button className="small round plain" onClick={onClose} aria-label={strings.close} title={strings.close}>
-          <CloseIcon />
-        </button>
-      </div>
-      {problem && (
-        <p className="problem" role="alert">
-          {problem}
-        </p>
-      )}
-      {inventory && <Lists inventory={inventory} strings={strings} change={change} />}
-    </dialog>
+    <Panel title={strings.models.title} problem={problem} strings={strings} onClose={onClose}>
+      {found && <Lists inventory={found} strings={strings} change={change} />}
+    </Panel>
   );
 }
 

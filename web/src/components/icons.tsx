@@ -67,3 +67,19 @@ export const WarningIcon = () => (
     <path d="M12 4.5 21 19.5H3zM12 10.5v4M12 17v.2" />
   </Icon>
 );
+export const VoiceIcon = () => (
+  <Icon>
+    <circle cx="9.5" cy="8" r="3.5" />
+    <path d="M3 19.5a6.5 6.5 0 0 1 13 0M16.5 5.5a4.5 4.5 0 0 1 0 5M19.3 3.5a8.4 8.4 0 0 1 0 9" />
+  </Icon>
+);
+export const RecordIcon = () => (
+  <Icon>
+    <circle cx="12" cy="12" r="6" fill="currentColor" stroke="none" />
+  </Icon>
+);
+export const MoreIcon = () => (
+  <Icon>
+    <path d="M6 9.5l6 6 6-6" />
+  </Icon>
+);

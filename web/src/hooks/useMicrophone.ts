@@ -61,7 +61,7 @@ export function useMicrophone(unlock: Unlock, events: Events): Microphone {
       setOn(true);
       return null;
     } catch (error) {
-      return { code: codeOf(error) };
+      return { code: microphoneProblem(error) };
     }
   }, [unlock, latest, close]);
 
@@ -75,7 +75,8 @@ export function useMicrophone(unlock: Unlock, events: Events): Microphone {
   return { on, stream, open, enable, close };
 }
 
-function codeOf(error: unknown): string {
+/** The code of what keeps the microphone shut. */
+export function microphoneProblem(error: unknown): string {
   const name = error instanceof DOMException ? error.name : "";
   if (name === "NotAllowedError" || name === "SecurityError") return "MIC_DENIED";
   return name === "NotFoundError" || name === "OverconstrainedError" ? "MIC_MISSING" : "MIC_BUSY";

@@ -1,13 +1,14 @@
-// Push-to-talk's recorder: WebM/Opus in pieces while the button is held (MP4 where the browser has no WebM).
+// Records a stream as WebM/Opus, in pieces as it goes (MP4 where the browser has no WebM).
 
-import { useCallback, useRef } from "react";
+import { useCallback, useMemo, useRef } from "react";
 
 const PIECE_MS = 100;
+const SPEECH_BITS_PER_S = 32_000;
 const FORMATS = ["audio/webm;codecs=opus", "audio/webm", "audio/mp4"];
 
 export interface Recorder {
   /** False when this browser cannot record. */
-  start(stream: MediaStream, onPiece: (piece: Blob) => void): boolean;
+  start(stream: MediaStream, onPiece: (piece: Blob) => void, bitsPerSecond?: number): boolean;
   /** Ends it; once it is done every piece has been handed over. Gives its length in ms, 0 when nothing was running. */
   stop(): Promise<number>;
 }
@@ -15,10 +16,10 @@ export interface Recorder {
 export function useRecorder(): Recorder {
   const running = useRef<{ recorder: MediaRecorder; sinceMs: number } | null>(null);
 
-  const start = useCallback((stream: MediaStream, onPiece: (piece: Blob) => void) => {
+  const start = useCallback((stream: MediaStream, onPiece: (piece: Blob) => void, bitsPerSecond = SPEECH_BITS_PER_S) => {
     const mimeType = FORMATS.find((format) => "MediaRecorder" in window && MediaRecorder.isTypeSupported(format));
     if (!mimeType) return false;
-    const recorder = new MediaRecorder(stream, { mimeType, audioBitsPerSecond: 32000 });
+    const recorder = new MediaRecorder(stream, { mimeType, audioBitsPerSecond: bitsPerSecond });
     recorder.ondataavailable = ({ data }) => {
       if (data.size) onPiece(data);
     };
@@ -40,5 +41,5 @@ export function useRecorder(): Recorder {
     return lengthMs;
   }, []);
 
-  return { start, stop };
+  return useMemo(() => ({ start, stop }), [start, stop]);
 }

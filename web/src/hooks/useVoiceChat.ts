@@ -14,6 +14,8 @@ import { useStored } from "./useStored";
 
 export const MODES = ["live", "push_to_talk"] as const;
 export type Mode = (typeof MODES)[number];
+export const QUALITIES = ["fast", "high"] as const;
+export type Quality = (typeof QUALITIES)[number];
 
 /** Loudness of either side now, 0…1; read by animations, so it is no React state. */
 export interface Levels {
@@ -26,14 +28,19 @@ const SHORTEST_HOLD_MS = 300;
 /** A recording ends this much before the server's limit. */
 const HOLD_MARGIN_MS = 500;
 const PLAYBACK_REPORT_MS = 200;
+/** What a `session.start` gets that names a voice or conversation which is no longer there. */
+const GONE = ["NOT_FOUND", "VOICE_NOT_READY"];
 
 export function useVoiceChat() {
   const [state, dispatch] = useReducer(reduce, EMPTY);
   const [mode, storeMode] = useStored<Mode>("avatar.mode", MODES);
+  const [quality, storeQuality] = useStored<Quality>("avatar.quality", QUALITIES);
+  const [voice, setVoice] = useState<string | null>(null);
   const [muted, setMuted] = useState(false);
   const [replaying, setReplaying] = useState<string | null>(null);
   const levels = useRef<Levels>({ microphone: 0, voice: 0 });
   const conversationId = useRef<string | null>(null);
+  const speech = useRef({ voice, quality }); // for connections, which outlive renders
   const reportedAtMs = useRef(0);
   const lastPlayed = useRef<Played | null>(null);
   const held = useRef<{ limit: ReturnType<typeof setTimeout> } | null>(null);
@@ -101,8 +108,9 @@ export function useVoiceChat() {
     else if (message.type === "reply.done") {
       if (message.status === "completed") playback.end(message.turn_id);
       else playback.clear(message.turn_id);
-    } else if (message.type === "error" && message.code === "NOT_FOUND" && state.link !== "open") {
-      conversationId.current = null; // it was deleted meanwhile
+    } else if (message.type === "error" && GONE.includes(message.code) && state.link !== "open") {
+      if (speech.current.voice !== null) speakWith(null); // one of the two was deleted meanwhile
+      else conversationId.current = null;
       connect(mode);
     }
   }
@@ -116,8 +124,30 @@ export function useVoiceChat() {
   function connect(inMode: Mode) {
     socket.open((): SessionStart => {
       const audio = inMode === "live" ? { format: "pcm16" as const, sample_rate: 16000 } : { format: "webm" as const };
-      return { type: "session.start", mode: inMode, audio, conversation_id: conversationId.current };
+      const { voice, quality } = speech.current;
+      return { type: "session.start", mode: inMode, audio, conversation_id: conversationId.current, voice_id: voice, quality };
     });
+  }
+
+  /** Speaks from the next turn on with this voice; null: with the default. */
+  function speakWith(next: string | null) {
+    speech.current.voice = next;
+    setVoice(next);
+    if (state.link === "open") socket.send({ type: "session.update", voice_id: next ?? "" });
+  }
+
+  function setQuality(next: Quality) {
+    if (next === quality) return;
+    speech.current.quality = next;
+    storeQuality(next);
+    if (state.link === "closed") return;
+    playback.clear();
+    connect(mode);
+  }
+
+  /** The microphone hears nothing while something else is on the screen. */
+  function setAside(aside: boolean) {
+    microphone.enable(!aside && mode === "live" && !muted);
   }
 
   async function openMicrophone(enabled: boolean): Promise<boolean> {
@@ -221,6 +251,7 @@ export function useVoiceChat() {
   function forget() {
     interrupt();
     conversationId.current = null;
+    speakWith(null);
     playback.forget();
     dispatch({ type: "forgotten" });
     if (state.link !== "closed") connect(mode);
@@ -234,6 +265,11 @@ export function useVoiceChat() {
     microphoneOn: microphone.on,
     replaying,
     levels,
+    voice,
+    quality,
+    speakWith,
+    setQuality,
+    setAside,
     start,
     end,
     setMode,

@@ -112,6 +112,7 @@ class ScriptedServer:
     async def __aenter__(self) -> "ScriptedServer":
         app = web.Application()
         app.router.add_get("/ws/chat", self._chat)
+        app.router.add_get("/ws/events", self._events)
         app.router.add_get("/{path:.*}", self._file)
         self._runner = web.AppRunner(app, shutdown_timeout=1)
         await self._runner.setup()
@@ -131,6 +132,14 @@ class ScriptedServer:
         self.connections.append(connection)
         self._new.put_nowait(connection)
         await connection.read()
+        return socket
+
+    async def _events(self, request: web.Request) -> web.WebSocketResponse:
+        """Nothing ever happens."""
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for _ in socket:
+            pass
         return socket
 
     async def _file(self, request: web.Request) -> web.FileResponse:

@@ -9,10 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
-from fractions import Fraction
-from pathlib import Path
 
-import av
 import numpy as np
 import psutil
 import pytest
@@ -25,6 +22,7 @@ from avatar.core.audio import Pcm
 from avatar.core.errors import BadAudio, BufferLimit, Overloaded
 from avatar.media import decoder
 from avatar.media.decoder import DecoderPool
+from tests.bombs import flac_silence, peak_memory_bytes, webm_silence
 from tests.load.recorder import record_webm
 
 MEMORY_BYTES = 1 << 30
@@ -55,11 +53,6 @@ async def only_pid(pool: DecoderPool) -> int:
     await pool.decode(WEBM, max_s=10)
     (pid,) = pool.pids
     return pid
-
-
-def peak_memory_bytes(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 async def test_decodes_and_the_result_is_the_callers_to_write(pool: DecoderPool) -> None:
@@ -220,30 +213,6 @@ async def test_a_child_may_open_nothing_and_its_memory_is_bounded(pool: DecoderP
     assert limits["RLIMIT_CORE"] == (0, 0)
     assert limits["RLIMIT_CPU"][0] < 30
     assert set(psutil.Process(pid).environ()) == {"PYTHONPATH", "OPENBLAS_NUM_THREADS"}
-
-
-def flac_silence(seconds: int) -> bytes:
-    file = io.BytesIO()
-    minute = np.zeros(60 * 8_000, np.int16)
-    with soundfile.SoundFile(file, "w", 8_000, 1, "PCM_16", format="FLAC") as flac:
-        for _ in range(seconds // 60):
-            flac.write(minute)
-    return file.getvalue()
-
-
-def webm_silence(seconds: int) -> bytes:
-    """Packets of six empty Opus frames, 120 ms for 14 bytes (RFC 6716, section 3.2.5)."""
-    packet_bytes, packet_ms = b"\xfb\x06" + b"\xff\xfe" * 6, 120
-    file = io.BytesIO()
-    with av.open(file, "w", format="webm", options={"live": "1"}) as container:
-        stream = container.add_stream("libopus", rate=48_000, layout="mono")
-        container.start_encoding()
-        for pts_ms in range(0, seconds * 1000, packet_ms):
-            packet = av.Packet(packet_bytes)
-            packet.stream, packet.pts, packet.dts, packet.duration = stream, pts_ms, pts_ms, packet_ms
-            packet.time_base = Fraction(1, 1000)
-            container.mux(packet)
-    return file.getvalue()
 
 
 @linux_only

@@ -31,14 +31,19 @@ class Choosing:
 def survey(settings: Settings) -> tuple[Choosing, ...]:
     """The choice of every stage. Raises nothing: a stage without an engine says why."""
     specs = (*BUILTIN, *plug_ins())
-    facts = gather_facts(settings.models_dir, specs)
+    facts = gather_facts(settings.models_dir, specs, has_voices(settings.data_dir))
     return tuple(_choose(stage, _wish(settings, stage), facts, specs) for stage in STAGES)
 
 
-def gather_facts(models_dir: Path, specs: Sequence[EngineSpec]) -> Facts:
+def has_voices(data_dir: Path) -> bool:
+    """Whether a voice has been enrolled; the database is not open yet when engines are chosen."""
+    return any(data_dir.glob("voices/voice_*/reference.wav"))
+
+
+def gather_facts(models_dir: Path, specs: Sequence[EngineSpec], has_voices: bool = False) -> Facts:
     """What is installed, which weights are here, and how much GPU memory is free."""
     files = {path.name: path for path in presence.local_ggufs(models_dir)}
-    return Facts(installed_packages(specs), presence.present(models_dir), files, free_vram_bytes())
+    return Facts(installed_packages(specs), presence.present(models_dir), files, free_vram_bytes(), has_voices)
 
 
 def picks(choosings: Sequence[Choosing], settings: Settings) -> dict[Stage, Pick]:
@@ -60,7 +65,7 @@ def pick(settings: Settings, stage: Stage, engine: str | None, model: str | None
     """
     wish = _wish(settings, stage, engine, model)
     specs = (*BUILTIN, *plug_ins())
-    facts = gather_facts(settings.models_dir, specs)
+    facts = gather_facts(settings.models_dir, specs, has_voices(settings.data_dir))
     choice = _told(choose(stage, wish, facts, specs), facts)
     if model and choice.weights and choice.weights not in (*facts.weights.values(), *facts.files.values()):
         raise SetupError(f"`{model}` is not in the models folder. Put it there first.")
@@ -70,7 +75,7 @@ def pick(settings: Settings, stage: Stage, engine: str | None, model: str | None
 def options(settings: Settings) -> list[Option]:
     """Every engine of every stage: whether it could be loaded now, and with which models."""
     specs = (*BUILTIN, *plug_ins())
-    facts = gather_facts(settings.models_dir, specs)
+    facts = gather_facts(settings.models_dir, specs, has_voices(settings.data_dir))
     return [_option(spec, settings, facts) for spec in specs]
 
 

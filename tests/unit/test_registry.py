@@ -19,6 +19,7 @@ from avatar.engines.registry import (
     installed_packages,
     plug_ins,
 )
+from avatar.hub.catalog import PROFILES
 
 ALL = frozenset(package for spec in BUILTIN for package in spec.packages)
 EMBEDDED = {key: Path(key) for key in ("moonshine-tiny-en", "smollm2-135m-instruct", "smart-turn-v3")}
@@ -51,6 +52,13 @@ def test_a_gpu_prefers_the_larger_whisper() -> None:
 def test_vllm_serves_on_a_gpu_with_room(free: int | None, name: str) -> None:
     facts = Facts(ALL, {**EMBEDDED, "qwen2.5-7b-instruct-awq": Path("q")}, free_vram_bytes=free)
     assert pick("llm", facts=facts).spec.name == name
+
+
+@pytest.mark.parametrize(("has_voices", "weights"), [(False, "custom"), (True, "base")])
+def test_qwen3_tts_has_voices_of_its_own_until_somebody_brings_one(has_voices: bool, weights: str) -> None:
+    here = {key: Path(key) for key in PROFILES["gpu"]}
+    facts = Facts(ALL, here, free_vram_bytes=40 << 30, has_voices=has_voices)
+    assert pick("tts", facts=facts).weights == Path(f"qwen3-tts-0.6b-{weights}")
 
 
 def test_an_address_beats_local_models() -> None:

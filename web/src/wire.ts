@@ -51,6 +51,7 @@ export interface SessionStart {
   conversation_id?: string | null;
   /** Go on with the conversation of the session that was given this token. */
   resume_token?: string | null;
+  /** Id or name of a voice; empty or unset: the default one. */
   voice_id?: string | null;
   /** `high`: a better speech engine, where the server has one set up; it may take time to load. */
   quality?: "fast" | "high";
@@ -68,6 +69,7 @@ export interface SessionStart {
 /** Changes for the turns to come; what is absent stays. */
 export interface SessionUpdate {
   type: "session.update";
+  /** Id or name of a voice; empty: the default one. */
   voice_id?: string | null;
   language?: string | null;
   instructions?: string | null;

@@ -204,6 +204,7 @@ BUILTIN: tuple[EngineSpec, ...] = (
         _qwen3_tts,
         ("torch", "safetensors", "tokenizers"),
         tuple(f"qwen3-tts-{name}" for name in ("1.7b-custom", "0.6b-custom", "1.7b-base", "0.6b-base")),
+        cloning_weights=("qwen3-tts-1.7b-base", "qwen3-tts-0.6b-base"),
         takes="folder",
         begin_with="qwen3-tts-0.6b-custom",
         praise="speaks from the first words of a text on, for many sessions at once on a GPU",

@@ -24,12 +24,13 @@ ENTRY_POINTS = "avatar.engines"
 @dataclass(frozen=True)
 class Facts:
     """What the choice depends on. `weights`: catalog key to folder; `files`: name of a file put into the models folder
-    to its path. `free_vram_bytes`: None without a GPU."""
+    to its path. `free_vram_bytes`: None without a GPU. `has_voices`: somebody's voice has been enrolled here."""
 
     installed: frozenset[str] = frozenset()
     weights: Mapping[str, Path] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
     free_vram_bytes: int | None = None
+    has_voices: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ class Wish:
 class EngineSpec:
     """One engine that could serve `stage`.
 
-    `weights`: catalog keys it can use, best first (`gpu_weights`: on a GPU box); empty: it needs none, or takes a
-    model's name. `begin_with`: which of them to suggest when there are none. `takes`: what a model given as a path must
-    be. `why_not`: what else stands against it, in words.
+    `weights`: catalog keys it can use, best first (`gpu_weights`: on a GPU box; `cloning_weights`: before all others
+    once a voice is enrolled); empty: it needs none, or takes a model's name. `begin_with`: which of them to suggest
+    when there are none. `takes`: what a model given as a path must be. `why_not`: what else stands against it, in words.
     """
 
     stage: Stage
@@ -56,6 +57,7 @@ class EngineSpec:
     packages: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
     gpu_weights: tuple[str, ...] = ()
+    cloning_weights: tuple[str, ...] = ()
     takes: Literal["", "file", "folder"] = ""
     begin_with: str = ""
     praise: str = ""
@@ -147,6 +149,7 @@ def _judge(spec: EngineSpec, wish: Wish, facts: Facts) -> tuple[str | None, Path
     if not spec.weights:
         return None, None, ""
     order = spec.gpu_weights if facts.free_vram_bytes is not None and spec.gpu_weights else spec.weights
+    order = (*spec.cloning_weights, *order) if facts.has_voices else order
     if wish.model:
         return _named_weights(spec, wish.model, facts)
     key = next((key for key in order if key in facts.weights), None)

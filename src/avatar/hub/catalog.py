@@ -312,8 +312,8 @@ PROFILES: dict[Profile, tuple[str, ...]] = {
         "ge2e-speaker",
         "faster-whisper-large-v3-turbo",
         "qwen2.5-7b-instruct-awq",
-        "qwen3-tts-tokenizer-12hz",
-        "qwen3-tts-0.6b-base",
+        "qwen3-tts-0.6b-custom",  # has voices of its own
+        "qwen3-tts-0.6b-base",  # speaks in those people bring; each has the tokenizer inside
     ),
 }
 

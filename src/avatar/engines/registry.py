@@ -48,7 +48,7 @@ class EngineSpec:
 
     `weights`: catalog keys it can use, best first (`gpu_weights`: on a GPU box; `cloning_weights`: before all others
     once a voice is enrolled); empty: it needs none, or takes a model's name. `begin_with`: which of them to suggest
-    when there are none. `takes`: what a model given as a path must be. `why_not`: what else stands against it, in words.
+    when there are none. `takes`: what a model given as a path must be. `why_not`: what else stands against it.
     """
 
     stage: Stage

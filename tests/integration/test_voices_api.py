@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 import soundfile
 
-from avatar.core.audio import INPUT_RATE_HZ, silence
+from avatar.core.audio import INPUT_RATE_HZ, Pcm, silence
 from avatar.core.watermark import THRESHOLD, score
 from avatar.engines.base import SpeechChunk
 from avatar.engines.tts.espeak import Espeak
@@ -21,7 +21,7 @@ from tests.fakes.cloner import FakeCloner
 from tests.fakes.tts import FakeTextToSpeech
 from tests.integration.serving import settled
 from tests.integration.voices import VoiceClient, at_level, voice_server, wav
-from tests.speech import beckett
+from tests.speech import beckett, spoken
 
 pytestmark = pytest.mark.weights
 
@@ -154,6 +154,27 @@ async def test_an_engine_that_clones_nothing_speaks_with_its_own_voice_and_says_
             told = await talker.until("error")
         assert (told["code"], told["fatal"]) == ("VOICE_FALLBACK", False)
         assert "玛丽" in told["message"]
+        async with client.server.client() as talker:
+            await talker.start()
+            await talker.send("session.update", voice_id=voice_id)
+            assert (await talker.until("error"))["code"] == "VOICE_FALLBACK"
+        _, speakers = await client.call("GET", "/v1/voices")
+        assert [voice["available"] for voice in speakers["data"]] == [False, True, True]
+
+
+async def test_a_session_turns_to_another_voice_and_back(
+    client: VoiceClient, tts: FakeCloner, recording: bytes
+) -> None:
+    voice_id = await ready(client, recording)
+    async with client.server.client() as talker:
+        await talker.start()
+        for wanted, spoken_with in (("Sam", voice_id), ("", None)):
+            await talker.send("session.update", voice_id=wanted)
+            await talker.send("text", text="Hello?")
+            await talker.until("reply.done")
+            assert tts.requests[-1][0] == spoken_with
+        await talker.send("session.update", voice_id="nobody")
+        assert (await talker.until("error"))["code"] == "NOT_FOUND"
 
 
 async def test_a_session_speaks_with_a_voice_and_hears_that_another_is_not_ready(
@@ -180,6 +201,20 @@ async def test_the_same_upload_twice_is_one_voice(client: VoiceClient, tts: Fake
     assert len(tts.conditioned) == 1  # the same recording: nothing is computed again
 
 
+async def another() -> Pcm:
+    """A woman that espeak-ng makes."""
+    return at_level(await spoken("We are going for a walk in the park, and the weather is nice today.", language="it"))
+
+
+def turns(one: Pcm, other: Pcm, turn_s: float = 2.0) -> list[tuple[Pcm, Pcm]]:
+    """What two say, cut into turns that follow each other."""
+    cuts = [range(0, pcm.size, int(turn_s * INPUT_RATE_HZ)) for pcm in (one, other)]
+    pieces = [
+        [pcm[at : at + int(turn_s * INPUT_RATE_HZ)] for at in cut] for pcm, cut in zip((one, other), cuts, strict=True)
+    ]
+    return list(zip(*pieces, strict=False))
+
+
 @pytest.mark.parametrize(
     ("kind", "code", "reason"),
     [
@@ -188,6 +223,7 @@ async def test_the_same_upload_twice_is_one_voice(client: VoiceClient, tts: Fake
         ("music", "", ""),
         ("overdriven", "BAD_AUDIO", "overdriven"),
         ("noisy", "BAD_AUDIO", "noise behind the voice"),
+        ("two people", "BAD_AUDIO", "More than one voice"),
         ("too long", "BUFFER_LIMIT", "longer than 60 s"),
         ("cut off", "BAD_AUDIO", "damaged"),
     ],
@@ -206,6 +242,7 @@ async def test_a_recording_that_will_not_do_fails_with_the_reason(
         "overdriven": np.clip(speech * 20, -1, 1),
         "noisy": (speech + noise).astype(np.float32),
         "too long": np.tile(speech, 7),
+        "two people": np.concatenate([part for turn in turns(speech, await another()) for part in turn]),
     }
     data = wav(recordings[kind]) if kind in recordings else wav(speech)[:40]
     status, profile = await client.upload(data)

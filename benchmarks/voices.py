@@ -38,7 +38,7 @@ from avatar.engines.tts.espeak_library import library
 from avatar.engines.vad.silero import SileroVad
 from avatar.settings import default_models_dir
 from avatar.voices.embedding import SpeakerEncoder, cosine, mean_vector
-from avatar.voices.quality import FRAME_SAMPLES, ONE_SPEAKER_COSINE, speakers_cosine, speech_bounds, trimmed
+from avatar.voices.quality import FRAME_SAMPLES, ONE_SPEAKER_COSINE, speakers_cosine, speech_bounds, spoken, trimmed
 
 ROOT = Path(__file__).resolve().parents[1]
 PORT = 8977
@@ -89,10 +89,16 @@ async def speakers(recordings: dict[str, Pcm], models_dir: Path) -> dict[str, An
     encoder, vad = SpeakerEncoder(models_dir / "ge2e-speaker"), SileroVad()
     await vad.warm_up()
 
+    def speech(pcm: Pcm) -> list[float]:
+        return vad.open().probabilities(np.pad(pcm, (0, -pcm.size % FRAME_SAMPLES)))
+
     def trim(pcm: Pcm) -> Pcm:
-        bounds = speech_bounds(vad.open().probabilities(np.pad(pcm, (0, -pcm.size % FRAME_SAMPLES))))
+        bounds = speech_bounds(speech(pcm))
         assert bounds is not None
         return trimmed(pcm, INPUT_RATE_HZ, bounds)
+
+    def parts_cosine(pcm: Pcm) -> float:
+        return speakers_cosine(spoken(encoder.slices(pcm), speech(pcm)))
 
     with ThreadpoolController().limit(limits=1, user_api="blas"):
         ten_s = recordings["Dickens, read"][: 10 * INPUT_RATE_HZ]
@@ -106,7 +112,7 @@ async def speakers(recordings: dict[str, Pcm], models_dir: Path) -> dict[str, An
                 f"{one} / {other}": cosine(means[one], means[other]) for one, other in combinations(means, 2)
             },
             "halves_of_one": {name: cosine(*map(encoder.embed, both)) for name, both in halves.items()},
-            "most_different_parts": {name: speakers_cosine(found) for name, found in windows.items()},
+            "most_different_parts": {name: parts_cosine(trim(pcm)) for name, pcm in recordings.items()},
         }
 
 

@@ -62,6 +62,7 @@ async def test_a_spoken_conversation(talk: Talk) -> None:
             "conversation.item.input_audio_transcription.delta",
             "conversation.item.input_audio_transcription.completed",
             "response.created",
+            "rate_limits.updated",
             "response.output_item.added",
             "conversation.item.added",
             "response.content_part.added",

@@ -190,7 +190,7 @@ class Chat:
             case _:
                 self._pass_on(message, await self._begun())
 
-    async def _update(self, message: wire.SessionUpdate, session: LiveSession) -> None:
+    async def _update(self, message: wire.SessionUpdate, session: HoldingSession) -> None:
         if message.voice_id is not None:
             await self._house.change_voice(session, message.voice_id, self._outbox)
         session.update(language=message.language, instructions=message.instructions)

@@ -1,19 +1,20 @@
 """Voice to voice over `/v1/realtime` against `/ws/chat`: the same questions, in turn, to one server in one run.
 
-    python benchmarks/realtime.py FOLDER [SECONDS]        writes FOLDER/DATE-realtime.md; 150 seconds if not told
+    python benchmarks/realtime.py [SECONDS] [--fixed]        140 seconds if not told; prints what results/ has
 
-A real server with the default engines. Both callers keep their sessions open, send room noise between questions, and
-cut each answer after half a second of it.
+A real server with the default engines; with `--fixed`, engines that always take the same time, so that what is left is
+the two codecs' own difference. Both callers keep their sessions open, send room noise between questions, and cut each
+answer after half a second of it.
 """
 
+import argparse
 import asyncio
-import datetime
 import itertools
-import platform
-import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
@@ -22,11 +23,13 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tests.integration.serving import fake_engines, serving, settings_for  # noqa: E402
 from tests.load.caller import Answer, Caller  # noqa: E402
 from tests.load.latency import summary  # noqa: E402
-from tests.load.questions import spoken_questions  # noqa: E402
+from tests.load.questions import Question, spoken_questions  # noqa: E402
 from tests.load.realtime_caller import RealtimeCaller  # noqa: E402
 from tests.load.server import running_server  # noqa: E402
+from tests.unit.conversation import Fakes, tone  # noqa: E402
 
 Pairs = list[tuple[Answer, Answer]]
 Stages = dict[bool, dict[str, list[float]]]
@@ -36,30 +39,41 @@ STAGES = ("endpoint_ms", "stt_ms", "llm_ttft_ms", "first_clause_ms", "tts_ttfa_m
 BREATH_S = 0.7
 
 
-async def measure(seconds: float) -> tuple[Pairs, list[float], Stages]:
+async def measure(url: str, questions: Iterator[Question], seconds: float) -> tuple[Pairs, list[float], Stages]:
     """Pairs of answers to the same question (over `/ws/chat`, over `/v1/realtime`), how late the callers were, and
     where the server says that the time went."""
-    questions = itertools.cycle(await spoken_questions())
     pairs: Pairs = []
+    async with (
+        Caller(url, hear_s=HEAR_S, seed=1) as chat,
+        RealtimeCaller(url.replace("/ws/chat", "/v1/realtime"), hear_s=HEAR_S, seed=2) as realtime,
+    ):
+        callers: tuple[Caller, Caller] = (chat, realtime)
+        deadline_s = time.monotonic() + seconds
+        while time.monotonic() < deadline_s:
+            question, answers = next(questions), {}
+            for caller in callers if len(pairs) % 2 else reversed(callers):  # who is first alternates, too
+                answers[caller] = await caller.ask(question)
+                await asyncio.sleep(BREATH_S)
+            pairs.append((answers[chat], answers[realtime]))
+        lateness_s = chat.lateness_s + realtime.lateness_s
+    return pairs, lateness_s, await stages(url, chat.ready["conversation_id"])
+
+
+async def measure_real(seconds: float) -> tuple[Pairs, list[float], Stages]:
+    """With the default engines, in a process of their own."""
+    questions = itertools.cycle(await spoken_questions())
     async with running_server(2) as (url, _):
-        realtime_url = url.replace("/ws/chat", "/v1/realtime")
-        async with (
-            Caller(url, hear_s=HEAR_S, seed=1) as chat,
-            RealtimeCaller(realtime_url, hear_s=HEAR_S, seed=2) as realtime,
-        ):
-            callers: tuple[Caller, Caller] = (chat, realtime)
-            deadline_s = time.monotonic() + seconds
-            while time.monotonic() < deadline_s:
-                question, answers = next(questions), {}
-                for caller in callers if len(pairs) % 2 else reversed(callers):  # who is first alternates, too
-                    answers[caller] = await caller.ask(question)
-                    await asyncio.sleep(BREATH_S)
-                pairs.append((answers[chat], answers[realtime]))
-                print(
-                    *(f"{a.voice_to_voice_ms or 0:.0f} ms {a.transcript!r}" for a in pairs[-1]), sep=" | ", flush=True
-                )
-            lateness_s = chat.lateness_s + realtime.lateness_s
-        return pairs, lateness_s, await stages(url, chat.ready["conversation_id"])
+        return await measure(url, questions, seconds)
+
+
+async def measure_fixed(seconds: float) -> tuple[Pairs, list[float], Stages]:
+    """With engines that take 100 ms to the first token, 5 ms to each other and 5 ms to speak, in this process."""
+    fakes = Fakes()
+    fakes.llm.first_token_s, fakes.llm.token_s, fakes.tts.delay_s = 0.1, 0.005, 0.005
+    with tempfile.TemporaryDirectory() as folder:
+        async with serving(fake_engines(fakes), settings_for(Path(folder))) as server:
+            url = server.url.replace("http:", "ws:") + "/ws/chat"
+            return await measure(url, itertools.repeat(Question(tone(0.3, 600))), seconds)
 
 
 async def stages(url: str, chat_id: str) -> Stages:
@@ -80,19 +94,7 @@ def page(pairs: Pairs, lateness_s: list[float], traced: Stages) -> str:
     good = [(a.voice_to_voice_ms, b.voice_to_voice_ms) for a, b in pairs]
     both = [(a, b) for a, b in good if a is not None and b is not None]
     errors = [error for pair in pairs for answer in pair for error in answer.errors]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
-    lines = [
-        f"# Voice to voice over `/v1/realtime` and `/ws/chat` ({datetime.date.today()})",
-        "",
-        f"Commit {commit.strip()}, {platform.machine()}, the default engines (no GPU). The same caller asks both in",
-        "turn, in one run against one server; over `/v1/realtime` it sends 24 kHz, and the rules for turns",
-        "(`semantic_vad`) are those of `/ws/chat`.",
-        "",
-        "    python benchmarks/realtime.py benchmarks/results",
-        "",
-        "| voice to voice, ms | n | p50 | p95 | max |",
-        "|---|---|---|---|---|",
-    ]
+    lines = ["| voice to voice, ms | n | p50 | p95 | max |", "|---|---|---|---|---|"]
     for name, values in (
         ("`/ws/chat`", [a for a, _ in both]),
         ("`/v1/realtime`", [b for _, b in both]),
@@ -117,10 +119,12 @@ def _draws(count: int) -> list[list[int]]:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
-    told = page(*asyncio.run(measure(float(sys.argv[2]) if len(sys.argv) > 2 else 150.0)))
-    (folder / f"{datetime.date.today()}-realtime.md").write_text(told)
-    print(told)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("seconds", type=float, nargs="?", default=140.0)
+    parser.add_argument("--fixed", action="store_true")
+    options = parser.parse_args()
+    run = measure_fixed if options.fixed else measure_real
+    print(page(*asyncio.run(run(options.seconds))))
 
 
 if __name__ == "__main__":

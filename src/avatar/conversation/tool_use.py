@@ -59,7 +59,7 @@ class _Made:
     @property
     def told(self) -> CalledTool:
         """As the model is told of it. Chat templates read the arguments, and fail on what is no JSON object."""
-        return CalledTool(self.call.id, self.call.name, _readable(self.call.arguments), self.result)
+        return CalledTool(self.call.id, self.call.name, readable_arguments(self.call.arguments), self.result)
 
 
 class ToolUse:
@@ -163,7 +163,8 @@ def offer_cost(tools: Sequence[Tool], count_tokens: Callable[[str], int]) -> int
     return sum(count_tokens(text) + MESSAGE_OVERHEAD_TOKENS for text in written)
 
 
-def _readable(arguments: str) -> str:
+def readable_arguments(arguments: str) -> str:
+    """As a chat template can read them: what is no JSON object, as models sometimes write, is an empty one."""
     try:
         return arguments if isinstance(json.loads(arguments), dict) else "{}"
     except ValueError:

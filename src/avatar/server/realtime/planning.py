@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from avatar.conversation.opening import House
 from avatar.conversation.plan import Plan, Speaker
 from avatar.conversation.terms import Engines
+from avatar.conversation.tool_use import cost, fitting, offer_cost, readable_arguments
 from avatar.core.errors import BadMessage, NotFound
-from avatar.core.history import MESSAGE_OVERHEAD_TOKENS, PROMPT_MARGIN_TOKENS, SHRINK_TO
+from avatar.core.history import PROMPT_MARGIN_TOKENS, SHRINK_TO
 from avatar.core.turns import TurnPolicy
 from avatar.engines.base import Message, Sampling
 from avatar.engines.base import Tool as EngineTool
@@ -122,8 +123,8 @@ class Planner:
             if wish.conversation != "none" and choice != "none":
                 self._offer(tools, choice, offers, on_offer)
             said = user_text if is_turn else ""
-            messages = self._prompt(session, instructions, own, said, sampling)
-            asked[0] = sum(self._cost(message) for message in messages)
+            messages = self._prompt(session, instructions, own, said, sampling, on_offer)
+            asked[0] = self._cost(messages)
             return messages
 
         plan = Plan(
@@ -159,40 +160,36 @@ class Planner:
         own: Sequence[Item] | None,
         user_text: str,
         sampling: Sampling,
+        on_offer: Sequence[EngineTool],
     ) -> list[Message]:
         last = [Message("user", user_text)] if user_text else []
         room = self._engines.llm.context_tokens - sampling.max_tokens - PROMPT_MARGIN_TOKENS
+        room -= offer_cost(on_offer, self._engines.llm.count_tokens)
 
         def told(items: Sequence[Item]) -> list[Message]:
-            return [self._short(message, room) for message in prompt(instructions, items)] + last
+            return [self._readable(message, room) for message in prompt(instructions, items)] + last
 
         if own is not None:
             return _as_templates_want(told(own))
         items = [item for item in self._conversation.items if item.id not in self._left_out]
         messages = told(items)
-        if session.truncation == "disabled" or self._tokens(messages) <= room:
+        if session.truncation == "disabled" or self._cost(messages) <= room:
             return _as_templates_want(messages)
         keep = session.truncation.retention_ratio if isinstance(session.truncation, RetentionRatio) else SHRINK_TO
-        while len(items) > 1 and self._tokens(messages) > room * keep:
+        while len(items) > 1 and self._cost(messages) > room * keep:
             self._left_out.add(items.pop(0).id)
             messages = told(items)
         return _as_templates_want(messages)
 
-    def _short(self, message: Message, room: int) -> Message:
-        """Of what a tool came to no more than fills half of the context: its beginning says most."""
-        if message.role != "tool" or (tokens := self._cost(message)) <= room // 2:
-            return message
-        text = message.content
-        while text and tokens > room // 2:
-            text = text[: min(len(text) - 1, len(text) * room // (2 * tokens))]
-            tokens = self._engines.llm.count_tokens(text) + MESSAGE_OVERHEAD_TOKENS
-        return replace(message, content=text + " (cut off)")
+    def _readable(self, message: Message, room: int) -> Message:
+        """As chat templates take it; of what a tool came to only the beginning, if it fills half of the room."""
+        calls = tuple(replace(call, arguments=readable_arguments(call.arguments)) for call in message.tool_calls)
+        if message.role == "tool":
+            return replace(message, content=fitting(message.content, room // 2, self._engines.llm.count_tokens))
+        return replace(message, tool_calls=calls)
 
-    def _tokens(self, messages: Sequence[Message]) -> int:
-        return sum(self._cost(message) for message in messages)
-
-    def _cost(self, message: Message) -> int:
-        return self._engines.llm.count_tokens(message.content) + MESSAGE_OVERHEAD_TOKENS
+    def _cost(self, messages: Sequence[Message]) -> int:
+        return cost(messages, self._engines.llm.count_tokens)
 
 
 def _as_templates_want(messages: list[Message]) -> list[Message]:

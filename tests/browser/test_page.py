@@ -71,6 +71,8 @@ class TestHandsFree:
             "mode": "live",
             "audio": {"format": "pcm16", "sample_rate": 16000},
             "conversation_id": None,
+            "voice_id": None,
+            "quality": "fast",
         }
         await status(page, "Listening")
 

@@ -210,10 +210,11 @@ class Qwen3Tts:
                 async for event in session.events():
                     if isinstance(event, Packet):
                         pcm = lead.strip(event.pcm)
-                        if pcm.size:
+                        room_samples = marks.room_samples(self._patience) if ended else pcm.size
+                        if pcm.size and room_samples:
                             given = True
-                            yield marks.chunk(pcm)
-                        if ended and marks.overdue_s(self._patience) > PATIENCE_S:
+                            yield marks.chunk(pcm[:room_samples])
+                        if pcm.size > room_samples:
                             logger.warning("an utterance did not end and was cut off")
                             return
                     elif not ended:
@@ -315,9 +316,11 @@ class _Marks:
         due, self._due = self._due, deque()
         return SpeechChunk(silence(0), tuple(Mark(mark.text_end, self._samples) for mark in due))
 
-    def overdue_s(self, patience: float) -> float:
-        """How much longer this utterance is than `patience` times what its text takes as a rule."""
-        return (self._samples - self._began) / SAMPLE_RATE_HZ - patience * self._usual_s
+    def room_samples(self, patience: float) -> int:
+        """What is left until this utterance is too long: `PATIENCE_S` over `patience` times what its text takes as a
+        rule. Cut to the sample, for packets are larger when the listener lags behind."""
+        longest_samples = int((patience * self._usual_s + PATIENCE_S) * SAMPLE_RATE_HZ)
+        return max(0, self._began + longest_samples - self._samples)
 
 
 def _usual_s(text: str) -> float:

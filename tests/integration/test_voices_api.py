@@ -9,16 +9,19 @@ from typing import Any
 
 import aiohttp
 import numpy as np
+import openai
 import pytest
 import pytest_asyncio
 import soundfile
 
 from avatar.core.audio import INPUT_RATE_HZ, Pcm, silence
+from avatar.core.errors import NotFound
 from avatar.core.watermark import THRESHOLD, score
 from avatar.engines.base import SpeechChunk
 from avatar.engines.tts.espeak import Espeak
 from tests.fakes.cloner import FakeCloner
 from tests.fakes.tts import FakeTextToSpeech
+from tests.integration.realtime_client import calling
 from tests.integration.serving import settled
 from tests.integration.voices import VoiceClient, at_level, voice_server, wav
 from tests.speech import beckett, spoken
@@ -190,6 +193,80 @@ async def test_a_session_speaks_with_a_voice_and_hears_that_another_is_not_ready
         await talker.send("text", text="Hello?")
         await talker.until("reply.done")
     assert tts.requests[-1][0] == voice_id
+
+
+async def test_a_voice_deleted_while_it_speaks_ends_its_reply_and_the_next_turn_has_the_default(
+    client: VoiceClient, tts: FakeCloner, recording: bytes
+) -> None:
+    voice_id = await ready(client, recording)
+    async with client.server.client() as talker, client.server.client() as other:
+        await other.start()
+        await talker.start(voice_id=voice_id)
+        await talker.send("text", text="Hello?")
+        await talker.until("reply.audio")
+        assert (await client.call("DELETE", f"/api/voice-profiles/{voice_id}"))[0] == 204
+        told = await talker.until("error")
+        assert (told["code"], told["fatal"]) == ("VOICE_FALLBACK", False)
+        assert "deleted" in told["message"]
+        assert (await talker.until("reply.done"))["status"] == "completed"
+        assert tts.requests == [(voice_id, None)]
+        await talker.send("text", text="And now?")
+        assert (await talker.until("reply.done"))["status"] == "completed"
+        assert tts.requests[1:] == [(None, None)]
+        await other.send("text", text="Hello?")
+        await other.until("reply.done")
+        assert not [message for message in other.messages if message["type"] == "error"]
+
+
+async def test_every_engine_that_learned_a_voice_forgets_it(
+    client: VoiceClient, tts: FakeCloner, recording: bytes, tmp_path: Path
+) -> None:
+    voice_id = await ready(client, recording)
+    better, slow = FakeCloner(), FakeCloner()
+    slow.conditioning_version = "fake-2"
+    slow.hold.clear()
+    library = client.server.service.library()
+    await library.teach(better, voice_id)
+    learning = asyncio.create_task(library.teach(slow, voice_id))
+    await client.call("DELETE", f"/api/voice-profiles/{voice_id}")
+    slow.hold.set()
+    with pytest.raises(NotFound):
+        await learning
+    assert [tts.learned, better.learned, slow.learned] == [{}, {}, {}]
+    assert not list((tmp_path / "voices" / ".conditioning").iterdir())
+
+
+async def test_a_default_voice_deleted_gives_way_to_the_engines(
+    client: VoiceClient, tts: FakeCloner, recording: bytes
+) -> None:
+    voice_id = await ready(client, recording)
+    await client.call("PATCH", f"/api/voice-profiles/{voice_id}", json={"is_default": True})
+    async with client.server.client() as talker:
+        await talker.start()
+        for spoken_with in (voice_id, None):
+            await talker.send("text", text="Hello?")
+            await talker.until("reply.done")
+            assert tts.requests[-1][0] == spoken_with
+            await client.call("DELETE", f"/api/voice-profiles/{voice_id}")
+
+
+async def test_a_voice_deleted_under_a_realtime_session(client: VoiceClient, tts: FakeCloner, recording: bytes) -> None:
+    voice_id = await ready(client, recording)
+    async with (
+        openai.AsyncOpenAI(base_url=f"{client.server.url}/v1", api_key="none", max_retries=0) as caller,
+        calling(caller) as line,
+    ):
+        await line.update(audio={"output": {"voice": voice_id}})
+        for spoken_with in (voice_id, None, None):
+            content = [{"type": "input_text", "text": "Hello."}]
+            await line.send("conversation.item.create", item={"type": "message", "role": "user", "content": content})
+            await line.send("response.create")
+            done = (await line.until("response.done"))["response"]
+            assert done["status"] == "completed"
+            assert tts.requests[-1][0] == spoken_with
+            await client.call("DELETE", f"/api/voice-profiles/{voice_id}")
+        told = [event["error"] for event in line.of("error")]
+        assert [(error["code"], "deleted" in error["message"]) for error in told] == [("voice_fallback", True)]
 
 
 async def test_the_same_upload_twice_is_one_voice(client: VoiceClient, tts: FakeCloner, recording: bytes) -> None:

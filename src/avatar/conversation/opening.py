@@ -7,6 +7,7 @@ import hmac
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 from avatar.conversation.lineup import Lineup
@@ -29,6 +30,7 @@ from avatar.voices.library import VoiceLibrary
 
 VOICE_FALLBACK = "VOICE_FALLBACK"
 """Code of the message that another voice than the chosen one speaks."""
+VOICE_DELETED = "The voice of this session was deleted. From the next turn on the default voice speaks."
 QUALITY_FALLBACK = "QUALITY_FALLBACK"
 """Code of the message that the fast engine speaks where the better one was asked for."""
 _LACK = "The high-quality voice cannot speak now; the fast one does. "
@@ -133,6 +135,7 @@ class House:
             held.callback(hold.release)
             engines, lack = await self._with_quality(request, hold.engines, outbox, held)
             opened = await self._open(request, outbox, engines)
+            held.enter_context(self.voices.telling_of_deletions(partial(self._lose_voice, opened.session, outbox)))
             opened.session.held = held.pop_all()
         if lack:  # no `await` follows, so `session.ready` goes out before it
             outbox.put(_notice(QUALITY_FALLBACK, lack))
@@ -169,6 +172,8 @@ class House:
         audio = request.audio or ("pcm16" if request.mode == "live" else "webm")
         if request.mode == "live" and audio != "pcm16":
             raise BadMessage("Live mode takes `pcm16` audio; recordings (`webm`) are for push_to_talk.")
+        log = await self._log(request, engines)
+        # No `await` follows: a voice that is deleted from now on is told to the session.
         choice = self._choose_voice(request.voice or None, engines)
         options = SessionOptions(
             mode=request.mode,
@@ -180,7 +185,6 @@ class House:
             language=request.language or self.language,
             eagerness=request.eagerness or self.policy.eagerness,
         )
-        log = await self._log(request, engines)
         servers = McpServers(()) if request.tools is None else self.mcp
         toolbox = Toolbox(servers, request.tools or (), self.policy.tools, outbox)
         session = HoldingSession(options, engines, self.policy, self.decoder, log, outbox, toolbox)
@@ -211,6 +215,11 @@ class House:
         session.change_voice(choice.voice)
         if choice.notice:
             outbox.put(_notice(VOICE_FALLBACK, choice.notice))
+
+    def _lose_voice(self, session: LiveSession, outbox: Outbox, voice_id: str) -> None:
+        if session.voice == voice_id:
+            session.change_voice(self._choose_voice(None, session.engines).voice)
+            outbox.put(_notice(VOICE_FALLBACK, VOICE_DELETED))
 
     def _choose_voice(self, voice: str | None, engines: Engines) -> Choice:
         choice = choose(voice, self.voices, engines.tts)

@@ -168,6 +168,11 @@ class LiveSession:
         given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
         self._options = replace(self._options, **given)
 
+    @property
+    def voice(self) -> str | None:
+        """The engine's voice for the turns to come; None: its default."""
+        return self._options.voice
+
     def change_voice(self, voice: str | None) -> None:
         """Speak the turns to come with one of the engine's voices; None: its default."""
         self._options = replace(self._options, voice=voice)

@@ -8,11 +8,13 @@ import asyncio
 import errno
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, Protocol, TypeVar
+from weakref import WeakSet
 
 from avatar.core.errors import BadAudio, BadMessage, NotFound, StoreError, VoiceNotReady, describe
 from avatar.core.progress import JobProgress, JobState
@@ -89,6 +91,8 @@ class VoiceLibrary:
         self._profiles: dict[str, VoiceProfile] = {}
         self._progress: dict[str, JobProgress] = {}
         self._cloners: tuple[Cloner, ...] = ()
+        self._taught: WeakSet[Cloner] = WeakSet()
+        self._on_delete: list[Callable[[str], None]] = []
         self._started = False
         self._jobs = Jobs(self._work, self._failed, policy)
         self._changing = asyncio.Lock()
@@ -220,7 +224,10 @@ class VoiceLibrary:
             return self.get(voice_id)
 
     async def delete(self, voice_id: str, *, keep_files: bool = False) -> None:
-        """Remove a voice, whatever is being done with it; who speaks with it ends the clause. Raises `NotFound`."""
+        """Remove a voice, whatever is being done with it; what is being spoken with it is spoken to its end.
+
+        Raises `NotFound`.
+        """
         profile = self.get(voice_id)
         await self._jobs.cancel(voice_id)
         async with self._changing:
@@ -228,12 +235,23 @@ class VoiceLibrary:
                 return
             await self._rows.delete(voice_id)
             self._progress.pop(voice_id, None)
-            for cloner in self._cloners:
+            for cloner in self._taught:
                 cloner.forget(voice_id)
+            for tell in tuple(self._on_delete):
+                tell(voice_id)
             await _disk(self._forget_conditioning, profile)
             await _disk(self._folder.remove, voice_id, keep_files)
         if profile.status in UNFINISHED:
             self._publish(JobProgress(SCOPE, voice_id, "cancelled", message="The voice was deleted."))
+
+    @contextmanager
+    def telling_of_deletions(self, tell: Callable[[str], None]) -> Iterator[None]:
+        """For as long as this lasts, `tell` is given the id of each voice as it is deleted; it must not raise."""
+        self._on_delete.append(tell)
+        try:
+            yield
+        finally:
+            self._on_delete.remove(tell)
 
     async def enrol(self, voice_id: str) -> VoiceProfile:
         """Enrol again a voice that failed or was cancelled; others are left as they are. Raises `NotFound`."""
@@ -286,13 +304,19 @@ class VoiceLibrary:
 
     async def teach(self, cloner: Cloner, voice_id: str) -> None:
         """Let an engine that `start` was not given know a ready voice. Raises as `ready` does, and `EngineError`."""
-        await self._condition(self.ready(voice_id), (cloner,))
+        profile = self.ready(voice_id)
+        await self._condition(profile, (cloner,))
+        if voice_id not in self._profiles:
+            cloner.forget(voice_id)
+            await _disk(self._forget_conditioning, profile)
+            raise NotFound("This voice was deleted just now.")
 
     async def _condition(self, profile: VoiceProfile, cloners: Sequence[Cloner]) -> None:
         def reference() -> Reference:
             pcm = self._folder.reference(profile.id)
             return Reference(pcm, REFERENCE_RATE_HZ, profile.reference_text or "", profile.language)
 
+        self._taught.update(cloners)
         await condition(self._folder, cloners, profile.id, _key(profile), reference)
 
     async def _failed(self, voice_id: str, error: BaseException, again: bool) -> None:

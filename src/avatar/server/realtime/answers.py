@@ -7,8 +7,10 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from avatar.conversation.opening import VOICE_DELETED, VOICE_FALLBACK
 from avatar.conversation.plan import Plan, Said
 from avatar.core.audio import Pcm
+from avatar.core.errors import Problem
 from avatar.core.events import (
     ErrorOccurred,
     ReplyAudioFrame,
@@ -24,10 +26,10 @@ from avatar.server.realtime.errors import BadEvent
 from avatar.server.realtime.hearing import Hearing
 from avatar.server.realtime.items import InputAudio
 from avatar.server.realtime.loudspeaker import Loudspeaker
-from avatar.server.realtime.planning import NO_WISH, Course, Planner
+from avatar.server.realtime.planning import NO_WISH, Course, Planner, has_its_voice
 from avatar.server.realtime.responses import Reason, Response, ResponseStatus, Usage
 from avatar.server.realtime.server_events import Event
-from avatar.server.realtime.session import RealtimeSession
+from avatar.server.realtime.session import RealtimeSession, with_default_voice
 from avatar.server.realtime.state import TalkState
 from avatar.server.realtime.tool_calls import Called, ToolCalls
 from avatar.server.realtime.tool_servers import ToolServers
@@ -87,7 +89,8 @@ class Answers:
     def plan_turn(self) -> Plan:
         """For a reply to what is being said."""
         assert isinstance(self._state.settings, RealtimeSession)
-        self._course = self._planner.course(self._state.settings, NO_WISH, is_turn=True)
+        settings = self._with_a_voice(self._state.settings)
+        self._course = self._planner.course(settings, NO_WISH, is_turn=True)
         return self._course.plan
 
     def turn_understood(self, event: TranscriptReady) -> None:
@@ -106,8 +109,9 @@ class Answers:
         aside = wish.conversation == "none"
         if not aside and self.active is not None:
             raise errors.active_response(self._responses[self.active].response.id)
-        tools = self._tools(self._state.settings, wish)
-        course = self._planner.course(self._state.settings, wish, is_turn=False)
+        settings = self._with_a_voice(self._state.settings)
+        tools = self._tools(settings, wish)
+        course = self._planner.course(settings, wish, is_turn=False)
         self._servers.ask(tools)
         waited = list(self._hearing.untold.values())
         asked = [] if aside else self._settle()
@@ -120,6 +124,15 @@ class Answers:
 
         turn_id = self._state.live.respond(course.plan, listen, aside=aside)
         self._begin(turn_id, course, None if aside else self._state.conversation)
+
+    def _with_a_voice(self, settings: RealtimeSession) -> RealtimeSession:
+        """The session's settings; a voice that was deleted gives way to the default, and the client is told."""
+        if not has_its_voice(settings, self._state.house, self._state.live.engines):
+            settings = with_default_voice(settings)
+            self._state.settings = settings
+            problem = Problem(VOICE_FALLBACK, VOICE_DELETED, 200, fatal=False)
+            self._state.tell(self._state.events.make("error", error=errors.fields_of_problem(problem)))
+        return settings
 
     def _tools(self, settings: RealtimeSession, wish: ResponseWish) -> Sequence[Tool]:
         """Of a response. Raises `BadEvent`."""

@@ -80,6 +80,15 @@ def check(session: Session, house: House, engines: Engines) -> None:
         _tool_choice(session.tool_choice, session.tools, "session.tool_choice")
 
 
+def has_its_voice(session: RealtimeSession, house: House, engines: Engines) -> bool:
+    """Whether the voice that was found when the session was given it is there still."""
+    try:
+        _voice(session.audio.output.voice, house, engines, "session.audio.output.voice")
+    except BadEvent:
+        return False
+    return True
+
+
 class Planner:
     """Makes courses for one session; `session` may be changed at any time, and what is made later follows it."""
 

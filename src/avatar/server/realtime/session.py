@@ -174,6 +174,12 @@ def update(session: Session, patch: dict[str, Any], *, spoken: bool) -> Session:
     return updated
 
 
+def with_default_voice(session: RealtimeSession) -> RealtimeSession:
+    """The session with the voice of one that names none, also where audio was sent."""
+    output = session.audio.output.model_copy(update={"voice": AudioOutput().voice})
+    return session.model_copy(update={"audio": session.audio.model_copy(update={"output": output})})
+
+
 def wire(session: Session, session_id: str, expires_at_s: int) -> dict[str, Any]:
     """The session as `session.created` and `session.updated` tell it: without the keys to MCP servers."""
     head = {"object": f"realtime.{'transcription_' * (session.type == 'transcription')}session", "id": session_id}

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,38 @@ async def test_a_default_voice_deleted_gives_way_to_the_engines(
             await talker.until("reply.done")
             assert tts.requests[-1][0] == spoken_with
             await client.call("DELETE", f"/api/voice-profiles/{voice_id}")
+
+
+class Voiceless(FakeCloner):
+    """Has no voice of its own, as a base model."""
+
+    capabilities = replace(FakeCloner.capabilities, has_own_voices=False)
+
+
+async def test_the_first_voice_brought_speaks_where_the_engine_has_none(
+    tmp_path: Path, models_dir: Path, recording: bytes
+) -> None:
+    tts = Voiceless()
+    async with voice_server(tmp_path, models_dir, tts) as client:
+        first, second = await ready(client, recording), await ready(client, recording, name="Second")
+
+        async def speaks(voice_id: str | None) -> None:
+            async with client.server.client() as talker:
+                await talker.start()
+                await talker.send("text", text="Hello?")
+                await talker.until("reply.done")
+            assert tts.requests[-1][0] == voice_id
+            assert not [message for message in talker.messages if message["type"] == "error"]
+            _, speakers = await client.call("GET", "/v1/voices")
+            assert [voice["id"] for voice in speakers["data"] if voice["is_default"]] == [voice_id or "hum"]
+
+        await speaks(first)
+        await client.call("PATCH", f"/api/voice-profiles/{second}", json={"is_default": True})
+        await speaks(second)
+        await client.call("DELETE", f"/api/voice-profiles/{second}")
+        await speaks(first)
+        await client.call("DELETE", f"/api/voice-profiles/{first}")
+        await speaks(None)
 
 
 async def test_a_voice_deleted_under_a_realtime_session(client: VoiceClient, tts: FakeCloner, recording: bytes) -> None:

@@ -18,7 +18,7 @@ from avatar.conversation.quality import HighQuality, WithFallback
 from avatar.conversation.session import LiveSession
 from avatar.conversation.terms import Engines, SessionOptions, SessionPolicy
 from avatar.conversation.toolbox import Toolbox
-from avatar.conversation.voices import Choice, choose
+from avatar.conversation.voices import Choice, choose, default_voice
 from avatar.core.audio import INPUT_RATE_HZ
 from avatar.core.errors import BadMessage, EngineError, NotFound, Problem, describe
 from avatar.core.events import ErrorOccurred
@@ -158,7 +158,7 @@ class House:
 
     async def _teach(self, tts: TextToSpeech, voice: str | None) -> None:
         """An engine that was loaded just now knows no enrolled voices: it learns the one that is wanted."""
-        profile = self.voices.find(voice) if voice is not None else self.voices.default
+        profile = self.voices.find(voice) if voice is not None else default_voice(self.voices, tts)
         if (
             profile
             and profile.id not in tts.voices

@@ -13,6 +13,7 @@ import numpy as np
 
 from avatar.core.audio import Pcm, silence
 from avatar.core.errors import EngineFailed, EngineTimeout, NotFound
+from avatar.core.voices import VoiceProfile
 from avatar.engines.base import TextToSpeech
 from avatar.voices.library import VoiceLibrary
 
@@ -37,12 +38,12 @@ class Speech:
 
 
 def choose(wanted: str | None, library: VoiceLibrary, tts: TextToSpeech) -> Choice:
-    """The voice for `wanted`: an engine's own, or the id or name of an enrolled one; None: the library's default.
+    """The voice for `wanted`: an engine's own, or the id or name of an enrolled one; None: `default_voice`.
 
     Raises `NotFound` for a voice that nobody has, `VoiceNotReady` with the reason for one that cannot speak yet.
     """
     if wanted is None:
-        default = library.default
+        default = default_voice(library, tts)
         return choose(default.id, library, tts) if default else Choice(None)
     profile = library.find(wanted)
     if profile is None:
@@ -58,6 +59,16 @@ def choose(wanted: str | None, library: VoiceLibrary, tts: TextToSpeech) -> Choi
     else:
         why = f"cannot be spoken by {tts.name}, which clones no voices"
     return Choice(None, notice=f"The voice “{profile.name}” {why}. The default voice speaks instead.")
+
+
+def default_voice(library: VoiceLibrary, tts: TextToSpeech) -> VoiceProfile | None:
+    """The enrolled voice that speaks for those who choose none; None: the engine's own.
+
+    An engine without a voice of its own would make one up: if none is the default, the first that was brought speaks.
+    """
+    if library.default or tts.capabilities.has_own_voices:
+        return library.default
+    return next((profile for profile in reversed(library.all()) if profile.status == "ready"), None)
 
 
 async def say(tts: TextToSpeech, text: str, choice: Choice, language: str | None, timeout_s: float) -> Speech:

@@ -34,6 +34,8 @@ class Capabilities:
     """STT: partial results while audio arrives. TTS: audio before the text is complete."""
     clones: bool = False
     """TTS: speaks in an enrolled voice."""
+    has_own_voices: bool = True
+    """TTS: speaks in voices of its own; if not, it makes one up while no enrolled one is asked for."""
     translates: bool = False
     """STT: is a `SpeechTranslation` as well."""
     concurrent: int = 1

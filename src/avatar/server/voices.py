@@ -18,7 +18,7 @@ from fastapi import APIRouter, File, Form, Path, Response, UploadFile
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from avatar.conversation.voices import Choice, Speech, choose, say
+from avatar.conversation.voices import Choice, Speech, choose, default_voice, say
 from avatar.core.errors import AvatarError, BadAudio, BadMessage, BufferLimit, Unsupported, describe
 from avatar.core.voices import VoiceStatus
 from avatar.engines.base import ClonesVoices, TextToSpeech
@@ -174,9 +174,8 @@ def router(library: LibraryNow, speaker: Speaker, provenance: Provenance) -> API
     @routes.get("/v1/voices")
     async def speakers() -> SpeakerList:
         enrolled = [profile for profile in library().all() if profile.status == "ready"]
-        default = library().default
         with speaker() as tts:
-            known = tts.voices
+            known, default = tts.voices, default_voice(library(), tts)
         own = [voice for voice in known if not voice.startswith("voice_")]
         return SpeakerList(
             data=[
@@ -185,7 +184,7 @@ def router(library: LibraryNow, speaker: Speaker, provenance: Provenance) -> API
                     name=p.name,
                     kind="enrolled",
                     language=p.language,
-                    is_default=p.is_default,
+                    is_default=p is default,
                     available=p.id in known,
                 )
                 for p in enrolled

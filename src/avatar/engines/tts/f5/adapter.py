@@ -43,7 +43,7 @@ class F5Tts:
 
     sample_rate_hz = SAMPLE_RATE_HZ
     conditioning_version = "f5-tts-1"
-    capabilities = Capabilities(frozenset({"en", "zh"}), streams=True, clones=True)
+    capabilities = Capabilities(frozenset({"en", "zh"}), streams=True, clones=True, has_own_voices=False)
 
     def __init__(
         self,

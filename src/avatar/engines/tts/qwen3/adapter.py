@@ -120,7 +120,13 @@ class Qwen3Tts:
     def capabilities(self) -> Capabilities:
         spoken = frozenset(code for code, name in LANGUAGES.items() if name in self._config.languages)
         slots = self._report.slots if self._report else self._slots or CPU_SLOTS
-        return Capabilities(spoken, streams=True, clones=self._config.kind == "base", concurrent=slots)
+        return Capabilities(
+            spoken,
+            streams=True,
+            clones=self._config.kind == "base",
+            has_own_voices=self._config.kind != "base",
+            concurrent=slots,
+        )
 
     @property
     def voices(self) -> tuple[str, ...]:

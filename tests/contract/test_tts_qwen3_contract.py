@@ -56,6 +56,7 @@ class TestSpeakers(TextToSpeechContract):
         assert made(engine._weights, voice="Eric").voices == ("eric", "serena")
         assert engine.capabilities.languages == {"en", "zh", "ru"}
         assert not engine.capabilities.clones
+        assert engine.capabilities.has_own_voices
         assert engine.name == "qwen3-tts (0.6B custom voice, CPU)"
 
     async def test_voice_and_language_make_a_difference(self, engine: Qwen3Tts) -> None:
@@ -120,6 +121,7 @@ class TestClones(ClonesVoicesContract):
         engine.learn("voice_x", wordless)
         assert not engine._resolve("voice_x", "en").reads_whole_pieces
         assert engine.voices == (NOBODY, "voice_x")
+        assert not engine.capabilities.has_own_voices
 
     async def test_a_recording_that_does_not_do_is_refused(self, engine: Qwen3Tts) -> None:
         with pytest.raises(EngineFailed, match="A voice is made of"):

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import zipfile
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from tests.fakes.cloner import FakeCloner
 from tests.fakes.tts import FakeTextToSpeech
 from tests.integration.realtime_client import calling
 from tests.integration.serving import settled
-from tests.integration.voices import VoiceClient, at_level, voice_server, wav
+from tests.integration.voices import CONSENT, VoiceClient, at_level, voice_server, wav
 from tests.speech import beckett, spoken
 
 pytestmark = pytest.mark.weights
@@ -117,11 +118,17 @@ async def test_the_transcriber_fills_in_what_is_said(client: VoiceClient, record
     assert profile["reference_text"]
 
 
-async def test_a_voice_is_changed_previewed_and_deleted(client: VoiceClient, tts: FakeCloner, recording: bytes) -> None:
+@pytest.mark.parametrize("prefix", ["/api/voice-profiles", "/api/tts/qwen3/voices"])
+async def test_a_voice_is_changed_previewed_and_deleted(
+    client: VoiceClient, tts: FakeCloner, recording: bytes, prefix: str
+) -> None:
     voice_id = await ready(client, recording)
-    url = f"/api/voice-profiles/{voice_id}"
+    url = f"{prefix}/{voice_id}"
     status, profile = await client.call("PATCH", url, json={"name": "萨姆 2", "is_default": True})
     assert (status, profile["name"], profile["is_default"]) == (200, "萨姆 2", True)
+    assert await client.call("GET", url) == (200, profile)
+    status, state = await client.call("POST", f"{url}/clone")
+    assert (status, state["voice_id"], state["status"], state["progress"]) == (202, voice_id, "ready", 1.0)
     status, spoken = await client.call("POST", f"{url}/preview", json={"text": "Hello there."})
     assert (status, tts.requests[-1][0]) == (200, voice_id)
     pcm, rate_hz = soundfile.read(io.BytesIO(spoken))
@@ -132,6 +139,8 @@ async def test_a_voice_is_changed_previewed_and_deleted(client: VoiceClient, tts
     assert [voice["kind"] for voice in speakers["data"]] == ["enrolled", "builtin", "builtin"]
     assert (await client.call("DELETE", url))[0] == 204
     assert (await client.call("GET", url))[0] == 404
+    assert (await client.call("GET", f"{url}/clone-status"))[0] == 404
+    assert (await client.call("GET", prefix))[1]["voices"] == []
     assert not tts.learned
 
 
@@ -387,6 +396,50 @@ async def test_what_is_no_audio_is_refused_at_the_door(client: VoiceClient, tmp_
         status, problem = await client.upload(data)
         assert (status, problem["code"]) == (422, "BAD_AUDIO")
     assert not list((tmp_path / "voices" / ".incoming").iterdir())
+
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(2000)
+
+
+def zipped() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("voice.wav", wav(at_level(beckett())))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("data", [PNG, zipped()], ids=["PNG", "ZIP"])
+async def test_what_is_only_called_audio_is_refused_wherever_audio_is_taken(client: VoiceClient, data: bytes) -> None:
+    for path in (
+        "/api/voice-profile",
+        "/api/tts/qwen3/voices/upload",
+        "/api/v1/extract-embedding",
+        "/api/v1/clone-voice",
+    ):
+        form = aiohttp.FormData({"name": "Sam", "text": "Hello.", **CONSENT})
+        form.add_field("audio", data, filename="voice.wav", content_type="audio/wav")
+        status, problem = await client.call("POST", path, data=form)
+        assert (status, problem["code"]) == (422, "BAD_AUDIO")
+        assert "none of the audio files taken here" in problem["detail"]
+    assert (await client.call("GET", "/api/voice-profiles?status=all"))[1]["voices"] == []
+
+
+@pytest.mark.parametrize(
+    "head", [b"RIFF\0\0\0\0WAVE", b"OggS", b"fLaC", b"ID3", b"\x1aE\xdf\xa3", b"\0\0\0\x20ftypisom"]
+)
+async def test_what_only_begins_like_audio_fails_and_is_never_listed(client: VoiceClient, head: bytes) -> None:
+    status, profile = await client.upload(head + PNG)
+    assert status == 202
+    failed = await client.enrolled(profile["id"])
+    assert (failed["status"], failed["problem_code"]) == ("failed", "BAD_AUDIO")
+    assert (await client.call("GET", "/api/voice-profiles"))[1]["voices"] == []
+
+
+async def test_audio_by_another_name_is_taken_for_what_it_is(client: VoiceClient, recording: bytes) -> None:
+    form = aiohttp.FormData({"name": "Sam", **CONSENT})
+    form.add_field("audio", recording, filename="voice.mp3", content_type="audio/mpeg")
+    _, profile = await client.call("POST", "/api/voice-profile", data=form)
+    assert (await client.enrolled(profile["id"]))["status"] == "ready"
 
 
 async def test_consent_is_needed(client: VoiceClient, recording: bytes) -> None:

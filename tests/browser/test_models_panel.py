@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -13,6 +14,7 @@ from avatar.engines.registry import EngineSpec
 from avatar.hub import catalog
 from avatar.server import pages
 from tests.browser.scripted_server import WAIT_S
+from tests.fakes.gpu import GIB, FakeGpu
 from tests.fakes.tts import FakeTextToSpeech
 from tests.integration.serving import Server, fake_engines, serving, settings_for, settled
 from tests.integration.test_hub_http import TINY, WHOLE, Fault, Hub, hub
@@ -23,11 +25,25 @@ __all__ = ["hub"]  # the fixture
 pytestmark = pytest.mark.browser
 
 
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
+    gpu = FakeGpu()
+    gpu.plug_in(monkeypatch)
+    return gpu
+
+
 @pytest_asyncio.fixture
-async def server(hub: Hub, page_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
+async def server(
+    hub: Hub, page_files: Path, tmp_path: Path, gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Server]:
     monkeypatch.setattr(pages, "UI", page_files)
+
+    def sing(weights: Path | None, options: Any) -> FakeTextToSpeech:
+        gpu.used_bytes += 2 * GIB
+        return FakeTextToSpeech()
+
     specs = (
-        EngineSpec("tts", "singer", lambda weights, options: FakeTextToSpeech()),
+        EngineSpec("tts", "singer", sing),
         EngineSpec("tts", "orator", lambda weights, options: FakeTextToSpeech(), ("no_such_package",)),
     )
     monkeypatch.setattr(choosing, "BUILTIN", specs)
@@ -88,6 +104,7 @@ async def test_what_goes_wrong_is_shown(panel: Page, hub: Hub) -> None:
 
 
 async def test_an_engine_is_changed_and_unloaded_by_clicks(panel: Page, server: Server) -> None:
+    await expect(panel.get_by_role("heading", name="Engines")).to_contain_text("GPU memory: 3.2 GB of 25.8 GB")
     row = panel.locator('[data-stage="tts"]')
     choice = row.get_by_role("combobox")
     await expect(choice.locator("option", has_text="orator")).to_be_disabled()
@@ -95,5 +112,6 @@ async def test_an_engine_is_changed_and_unloaded_by_clicks(panel: Page, server: 
     await choice.select_option("singer")
     await settled(lambda: server.service.lineup.engines.tts is not before)
     await expect(row).to_have_attribute("data-state", "ready")
+    await expect(row).to_contain_text("GPU 2.1 GB")
     await row.get_by_role("button", name="Unload").click()
     await expect(row).to_have_attribute("data-state", "unloaded")

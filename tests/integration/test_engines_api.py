@@ -11,6 +11,7 @@ from avatar import choosing
 from avatar.engines.registry import EngineSpec
 from avatar.hub import catalog
 from avatar.hub.catalog import Model, ModelFile
+from tests.fakes.gpu import GIB, FakeGpu
 from tests.fakes.tts import FakeTextToSpeech
 from tests.integration.serving import Server, fake_engines, serving, settings_for, settled
 from tests.integration.test_models_api import call, news, until
@@ -18,12 +19,14 @@ from tests.unit.conversation import Fakes
 
 
 class Voices:
-    """Every voice engine that was made."""
+    """Every voice engine that was made. Each takes 2 GiB of the GPU."""
 
     def __init__(self) -> None:
+        self.gpu = FakeGpu()
         self.made: list[FakeTextToSpeech] = []
 
     def build(self, weights: Path | None, options: Any) -> FakeTextToSpeech:
+        self.gpu.used_bytes += 2 * GIB
         self.made.append(FakeTextToSpeech(sample_rate_hz=16_000))
         return self.made[-1]
 
@@ -75,6 +78,19 @@ async def test_what_serves_and_what_could(server: Server) -> None:
     assert "no_such_package is not installed" in orator["why_not"]
     put_weights(server)
     assert (await seat(server))["options"][0] == {"engine": "singer", "why_not": None, "models": ["tiny-voice"]}
+
+
+async def test_what_an_engine_takes_of_the_gpu_is_told(
+    server: Server, voices: Voices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_weights(server)
+    assert (await call(server, "GET", "/api/engines"))[1]["gpu"] is None
+    voices.gpu.plug_in(monkeypatch)
+    await load(server)
+    _, lineup = await call(server, "GET", "/api/engines")
+    assert lineup["gpu"] == {"used_bytes": 5 * GIB, "total_bytes": 24 * GIB}
+    now = await seat(server)
+    assert (now["engine"], now["vram_bytes"]) == ("singer", 2 * GIB)
 
 
 async def test_a_session_keeps_its_engine_and_the_next_has_the_new_one(server: Server, voices: Voices) -> None:

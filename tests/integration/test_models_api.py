@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import pytest_asyncio
 
 from avatar.hub import catalog, downloads, files, presence
+from avatar.hub.library import Library
 from avatar.settings import Settings
 from tests.integration.serving import Server, fake_engines, serving, settings_for, settled
 from tests.integration.test_hub_http import CONFIG, TINY, WHOLE, Fault, Hub, hub, sha256
@@ -302,17 +304,34 @@ async def server_process(hub: Hub, folder: Path) -> AsyncIterator[str]:
 
 
 async def test_a_download_survives_kill_9(hub: Hub, tmp_path: Path) -> None:
-    hub.faults["sub/model.bin"].append(Fault(cut_after_bytes=400_000, stall=True))
+    hub.faults["sub/model.bin"] += [
+        Fault(cut_after_bytes=400_000, stall=True),
+        Fault(cut_after_bytes=200_000, stall=True),
+    ]
     part, whole = (tmp_path / "models/tiny/sub" / name for name in ("model.bin.part", "model.bin"))
+
+    def has(size_bytes: int) -> bool:
+        return part.exists() and part.stat().st_size == size_bytes
+
+    for kept_bytes in (400_000, 600_000):
+        async with server_process(hub, tmp_path) as url, aiohttp.ClientSession() as http:
+            if not part.exists():
+                async with http.post(f"{url}/api/models/tiny/download") as response:
+                    assert response.status == 202
+            await settled(partial(has, kept_bytes))
+            async with http.get(f"{url}/api/models/tiny") as response:
+                model = await response.json()
+            assert (model["valid"], model["missing"]) == (False, ["sub/model.bin"])
+            assert model["download"]["state"] == "running"
+        assert not whole.exists()
+        half = Library(tmp_path / "models", lambda key, path: None)
+        assert (half.look("tiny").valid, half.validate("tiny").valid) == (False, False)
     async with server_process(hub, tmp_path) as url, aiohttp.ClientSession() as http:
-        async with http.post(f"{url}/api/models/tiny/download") as response:
-            assert response.status == 202
-        await settled(lambda: part.exists() and part.stat().st_size == 400_000)
-    assert not whole.exists()
-    async with server_process(hub, tmp_path):
         await settled(whole.exists)
+        async with http.post(f"{url}/api/models/tiny/validate") as response:
+            assert (await response.json())["valid"]
     assert whole.read_bytes() == WHOLE["sub/model.bin"]
-    assert hub.ranges("sub/model.bin") == ["", "bytes=400000-"]
+    assert hub.ranges("sub/model.bin") == ["", "bytes=400000-", "bytes=600000-"]
 
 
 async def test_a_wrong_hash_is_deleted_and_said(hub: Hub, server: Server) -> None:

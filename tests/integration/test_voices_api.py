@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import time
 import zipfile
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
@@ -29,6 +30,8 @@ from tests.integration.voices import CONSENT, VoiceClient, at_level, voice_serve
 from tests.speech import beckett, spoken
 
 pytestmark = pytest.mark.weights
+
+READY_S = 5.0
 
 LONG = "What a lovely day it is today, and how nice of you to come and talk to me. " * 2
 
@@ -463,6 +466,21 @@ async def test_more_than_the_limit_is_refused_before_it_is_kept(client: VoiceCli
     assert (status, problem["code"]) == (413, "BUFFER_LIMIT")
 
 
+async def test_an_upload_is_ready_soon(client: VoiceClient, recording: bytes) -> None:
+    began = time.monotonic()
+    await ready(client, recording)
+    assert time.monotonic() - began < READY_S
+
+
+async def test_deleted_files_are_set_aside_on_wish(client: VoiceClient, recording: bytes, tmp_path: Path) -> None:
+    gone, kept = await ready(client, recording), await ready(client, recording, name="Kept")
+    assert (await client.call("DELETE", f"/api/voice-profiles/{gone}"))[0] == 204
+    assert (await client.call("DELETE", f"/api/tts/qwen3/voices/{kept}?delete_files=false"))[0] == 204
+    assert (await client.call("GET", "/api/voice-profiles?status=all"))[1]["voices"] == []
+    assert [path.name for path in (tmp_path / "voices").glob("**/voice_*")] == [kept]
+    assert (tmp_path / "voices" / ".removed" / kept / "source").read_bytes() == recording
+
+
 async def test_fifty_uploads_at_once_lose_no_job(client: VoiceClient, recording: bytes) -> None:
     answers = await asyncio.gather(*(client.upload(recording, name=f"Voice {n}") for n in range(50)))
     assert {status for status, _ in answers} == {202}
@@ -506,6 +524,16 @@ async def test_the_embedding_of_a_recording(client: VoiceClient, recording: byte
         form = aiohttp.FormData({"embedding": wrong, "text": "Hello."})
         status, problem = await client.call("POST", "/api/v1/synthesize-with-embedding", data=form)
         assert (status, problem["code"]) == (400, "BAD_MESSAGE")
+
+
+async def test_the_embedding_of_ten_seconds_takes_less_than_one(client: VoiceClient, recording: bytes) -> None:
+    took_s = []
+    for _ in range(2):  # the first loads the encoder
+        form, began = aiohttp.FormData(), time.monotonic()
+        form.add_field("audio", recording, filename="a.wav")
+        assert (await client.call("POST", "/api/v1/extract-embedding", data=form))[0] == 200
+        took_s.append(time.monotonic() - began)
+    assert took_s[1] < 1
 
 
 async def test_a_voice_for_one_text_is_forgotten(client: VoiceClient, tts: FakeCloner, recording: bytes) -> None:

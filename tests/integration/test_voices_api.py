@@ -174,6 +174,14 @@ async def test_an_engine_that_clones_nothing_speaks_with_its_own_voice_and_says_
             await talker.start()
             await talker.send("session.update", voice_id=voice_id)
             assert (await talker.until("error"))["code"] == "VOICE_FALLBACK"
+        async with (
+            openai.AsyncOpenAI(base_url=f"{client.server.url}/v1", api_key="none", max_retries=0) as caller,
+            calling(caller) as line,
+        ):
+            await line.update(audio={"output": {"voice": {"id": voice_id}}})
+            assert (await line.until("error"))["error"]["code"] == "voice_fallback"
+            await line.update(instructions="Be kind.")
+            assert len(line.of("error")) == 1
         _, speakers = await client.call("GET", "/v1/voices")
         assert [voice["available"] for voice in speakers["data"]] == [False, True, True]
 
@@ -310,6 +318,7 @@ async def test_a_voice_deleted_under_a_realtime_session(client: VoiceClient, tts
             assert done["status"] == "completed"
             assert tts.requests[-1][0] == spoken_with
             await client.call("DELETE", f"/api/voice-profiles/{voice_id}")
+            await line.update(instructions="Be kind.")
         told = [event["error"] for event in line.of("error")]
         assert [(error["code"], "deleted" in error["message"]) for error in told] == [("voice_fallback", True)]
 

@@ -7,10 +7,9 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from avatar.conversation.opening import VOICE_DELETED, VOICE_FALLBACK
+from avatar.conversation.opening import VOICE_DELETED
 from avatar.conversation.plan import Plan, Said
 from avatar.core.audio import Pcm
-from avatar.core.errors import Problem
 from avatar.core.events import (
     ErrorOccurred,
     ReplyAudioFrame,
@@ -89,7 +88,7 @@ class Answers:
     def plan_turn(self) -> Plan:
         """For a reply to what is being said."""
         assert isinstance(self._state.settings, RealtimeSession)
-        settings = self._with_a_voice(self._state.settings)
+        settings = self.with_a_voice(self._state.settings)
         self._course = self._planner.course(settings, NO_WISH, is_turn=True)
         return self._course.plan
 
@@ -109,7 +108,7 @@ class Answers:
         aside = wish.conversation == "none"
         if not aside and self.active is not None:
             raise errors.active_response(self._responses[self.active].response.id)
-        settings = self._with_a_voice(self._state.settings)
+        settings = self.with_a_voice(self._state.settings)
         tools = self._tools(settings, wish)
         course = self._planner.course(settings, wish, is_turn=False)
         self._servers.ask(tools)
@@ -125,13 +124,12 @@ class Answers:
         turn_id = self._state.live.respond(course.plan, listen, aside=aside)
         self._begin(turn_id, course, None if aside else self._state.conversation)
 
-    def _with_a_voice(self, settings: RealtimeSession) -> RealtimeSession:
+    def with_a_voice(self, settings: RealtimeSession) -> RealtimeSession:
         """The session's settings; a voice that was deleted gives way to the default, and the client is told."""
         if not has_its_voice(settings, self._state.house, self._state.live.engines):
             settings = with_default_voice(settings)
             self._state.settings = settings
-            problem = Problem(VOICE_FALLBACK, VOICE_DELETED, 200, fatal=False)
-            self._state.tell(self._state.events.make("error", error=errors.fields_of_problem(problem)))
+            self._state.tell_fallback(VOICE_DELETED)
         return settings
 
     def _tools(self, settings: RealtimeSession, wish: ResponseWish) -> Sequence[Tool]:

@@ -10,6 +10,7 @@ from avatar.conversation.opening import House
 from avatar.conversation.plan import Plan, Speaker
 from avatar.conversation.terms import Engines
 from avatar.conversation.tool_use import cost, fitting, offer_cost, readable_arguments
+from avatar.conversation.voices import Choice
 from avatar.core.errors import BadMessage, NotFound
 from avatar.core.history import PROMPT_MARGIN_TOKENS, SHRINK_TO
 from avatar.core.turns import TurnPolicy
@@ -73,11 +74,12 @@ def turn_policy(policy: TurnPolicy, detection: ServerVad | SemanticVad | None) -
     return policy.with_eagerness("medium" if detection.eagerness == "auto" else detection.eagerness)
 
 
-def check(session: Session, house: House, engines: Engines) -> None:
-    """Raise `BadEvent` for what of a session cannot be had here."""
-    if isinstance(session, RealtimeSession):
-        _voice(session.audio.output.voice, house, engines, "session.audio.output.voice")
-        _tool_choice(session.tool_choice, session.tools, "session.tool_choice")
+def check(session: Session, house: House, engines: Engines) -> str:
+    """Raise `BadEvent` for what of a session cannot be had here; what to tell of a voice that another speaks for."""
+    if not isinstance(session, RealtimeSession):
+        return ""
+    _tool_choice(session.tool_choice, session.tools, "session.tool_choice")
+    return _voice(session.audio.output.voice, house, engines, "session.audio.output.voice").notice
 
 
 def has_its_voice(session: RealtimeSession, house: House, engines: Engines) -> bool:
@@ -111,7 +113,7 @@ class Planner:
         instructions = session.instructions if wish.instructions is None else wish.instructions
         speaker = Speaker(
             self._engines.tts,
-            _voice(voice, self._house, self._engines, "response.audio.output.voice"),
+            _voice(voice, self._house, self._engines, "response.audio.output.voice").voice,
             _language(session) or self._house.language,
             formats.rate_hz(form),
             session.audio.output.speed,
@@ -218,10 +220,10 @@ def _language(session: RealtimeSession) -> str | None:
     return session.audio.input.transcription.language if session.audio.input.transcription else None
 
 
-def _voice(voice: Voice, house: House, engines: Engines, param: str) -> str | None:
+def _voice(voice: Voice, house: House, engines: Engines, param: str) -> Choice:
     try:
         named = voice if isinstance(voice, str) else speech.VoiceId(id=voice.id)
-        return speech.choose_voice(house, engines.tts, named).voice
+        return speech.choose_voice(house, engines.tts, named)
     except (WrongField, NotFound) as error:
         raise BadEvent("invalid_value", str(error), param) from None
 

@@ -169,7 +169,7 @@ def update(session: Session, patch: dict[str, Any], *, spoken: bool) -> Session:
     _check(given)
     base = session.wire() if given["type"] == session.type else {}
     updated = _check(_merged(base, given))
-    if spoken and _voice(updated) != _voice(session):
+    if spoken and voice_of(updated) != voice_of(session):
         raise voice_is_locked()
     return updated
 
@@ -200,7 +200,8 @@ def _check(given: dict[str, Any]) -> Session:
         raise explain(error, given, "session") from None
 
 
-def _voice(session: Session) -> Voice | None:
+def voice_of(session: Session) -> Voice | None:
+    """The voice asked for; None: nobody speaks in such a session."""
     return session.audio.output.voice if isinstance(session, RealtimeSession) else None
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from avatar.conversation.opening import House
+from avatar.conversation.opening import VOICE_FALLBACK, House
 from avatar.conversation.session import LiveSession
+from avatar.core.errors import Problem
+from avatar.server.realtime import errors
 from avatar.server.realtime.conversation import Conversation
 from avatar.server.realtime.items import Item
 from avatar.server.realtime.server_events import Event, ServerEvents
@@ -26,6 +28,11 @@ class TalkState:
         """Send events, in order."""
         for event in events:
             self.send(event)
+
+    def tell_fallback(self, why: str) -> None:
+        """Another voice speaks than the one that was asked for."""
+        problem = Problem(VOICE_FALLBACK, why, 200, fatal=False)
+        self.tell(self.events.make("error", error=errors.fields_of_problem(problem)))
 
     def tell_done(self, item: Item) -> None:
         """An item that was growing is complete; nothing, if it was deleted meanwhile."""

@@ -149,10 +149,12 @@ class Talk:
 
     def _update(self, patch: dict[str, Any]) -> None:
         state, old = self._state, self._state.settings
+        if isinstance(old, RealtimeSession):
+            old = self._answers.with_a_voice(old)
         new = sessions.update(old, patch, spoken=self._answers.spoke)
         if type(new) is not type(old) and self._conversation.items:
             raise BadEvent("invalid_value", "The type of a session cannot be changed once it was used.", "session.type")
-        check(new, state.house, state.live.engines)
+        notice = check(new, state.house, state.live.engines)
         if isinstance(new, RealtimeSession):
             self._servers.check(new.tools, "session.tools")
         state.settings = new
@@ -164,6 +166,8 @@ class Talk:
         language = heard.transcription.language if heard.transcription else None
         state.live.update(language=language, instructions=None)
         self._tell_session("updated")
+        if notice and sessions.voice_of(new) != sessions.voice_of(old):
+            state.tell_fallback(notice)
         if isinstance(new, RealtimeSession):
             self._servers.ask(new.tools)
 

@@ -27,9 +27,11 @@ async def server() -> AsyncIterator[OpenAIServer]:
 @pytest_asyncio.fixture
 async def engine(server: OpenAIServer) -> AsyncIterator[OpenAICompatible]:
     engine = OpenAICompatible(server.base_url, read_timeout_s=0.3)
-    await engine.warm_up()
-    yield engine
-    await engine.aclose()
+    try:
+        await engine.warm_up()
+        yield engine
+    finally:
+        await engine.aclose()
 
 
 async def answer(engine: OpenAICompatible, **options: object) -> list[Delta]:

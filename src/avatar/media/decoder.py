@@ -164,7 +164,7 @@ class DecoderPool:
     async def aclose(self) -> None:
         """End every process; a decode in flight gets `BadAudio`. Idempotent."""
         self._closing.set()
-        for child in self._children:
+        for child in tuple(self._children):  # a thread may add one just now, and kills it itself
             child.kill()
         await asyncio.gather(*self._replacing)
         await asyncio.gather(*(self._in_thread(child.bury) for child in self._children))

@@ -140,6 +140,7 @@ def test_other_codes_are_no_agreement() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch.compile's own use of torch.jit
+@pytest.mark.filterwarnings("ignore:The distutils package:DeprecationWarning")  # and, with an empty cache, of distutils
 @pytest.mark.timeout(300)  # the compiler takes its time where others work beside it
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_torch_compile_speaks_the_official_codes() -> None:

@@ -143,8 +143,10 @@ def test_other_codes_are_no_agreement() -> None:
 @pytest.mark.filterwarnings("ignore:The distutils package:DeprecationWarning")  # and, with an empty cache, of distutils
 @pytest.mark.timeout(300)  # the compiler takes its time where others work beside it
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
-def test_torch_compile_speaks_the_official_codes() -> None:
+def test_torch_compile_speaks_the_official_codes(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a C++ compiler; without one it is no choice."""
+    # setuptools, which the compiler loads, does not put up with a distutils that another test has loaded before.
+    monkeypatch.setenv("SETUPTOOLS_USE_DISTUTILS", "stdlib")
     kernels, why = choose_kernels(checkpoint("custom"), "compiled", "sdpa")
     assert why == "torch.compile with SDPA"
     spoken = parity.speak_cases(GOLDEN_DIR, "custom", checkpoint("custom"), Runner(CPU), kernels)

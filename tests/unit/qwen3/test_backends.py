@@ -139,8 +139,7 @@ def test_other_codes_are_no_agreement() -> None:
     assert distance(checkpoint("custom"), Kernels(drawing=Wrong)) == float("inf")
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch.compile's own use of torch.jit
-@pytest.mark.filterwarnings("ignore:The distutils package:DeprecationWarning")  # and, with an empty cache, of distutils
+@pytest.mark.filterwarnings("ignore")  # the compiler's own: of torch.jit, distutils and setuptools
 @pytest.mark.timeout(300)  # the compiler takes its time where others work beside it
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_torch_compile_speaks_the_official_codes(monkeypatch: pytest.MonkeyPatch) -> None:

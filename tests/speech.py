@@ -15,6 +15,10 @@ import soundfile
 from avatar.core.audio import INPUT_RATE_HZ, Pcm, resample
 from avatar.engines.tts.espeak import Espeak
 
+QUESTION, ANSWER, COUNTRY = "What is the capital of Germany?", "Berlin", "Germany"
+CLEAR_VOICE = "en-gb+f2"
+"""In this voice of espeak-ng's Moonshine tiny got `QUESTION` right in 20 of 20 cuts, levels and noises; "capital of
+France" in the default voice in 18 ("…the capital and France"), in en-gb's own in 12."""
 BECKETT_WORDS = "ever tried ever failed no matter try again fail again fail better"
 _BECKETT_PACKAGE = "useful-moonshine-onnx==20251121"
 _CACHE = Path(__file__).parents[1] / ".pytest_cache" / "speech"

@@ -12,7 +12,7 @@ import soundfile
 from avatar import choosing
 from avatar.core.audio import INPUT_RATE_HZ, Pcm, resample
 from tests.integration.serving import Server, WireClient, serving, settings_for, settled
-from tests.speech import spoken
+from tests.speech import CLEAR_VOICE, COUNTRY, QUESTION, spoken
 
 pytestmark = pytest.mark.weights
 
@@ -38,7 +38,7 @@ def file(pcm: Pcm, rate_hz: int, channels: int = 1, format_: str = "WAV") -> byt
 
 
 async def question() -> Pcm:
-    return np.pad(await spoken("What is the capital of France?"), 1600)
+    return np.pad(await spoken(QUESTION, voice=CLEAR_VOICE), 1600)
 
 
 async def talk(client: WireClient, recording: bytes) -> str:
@@ -64,7 +64,7 @@ async def talk(client: WireClient, recording: bytes) -> str:
 async def test_any_rate_and_stereo_are_understood(server: Server, rate_hz: int, channels: int) -> None:
     async with server.client() as client:
         await client.start()
-        assert "France" in await talk(client, file(await question(), rate_hz, channels))
+        assert COUNTRY in await talk(client, file(await question(), rate_hz, channels))
 
 
 @pytest.mark.asyncio(loop_scope="module")
@@ -82,4 +82,4 @@ async def test_whatever_comes_the_next_turn_works(server: Server) -> None:
         for odd in (file(noise, 16_000), flac[: len(flac) // 2], flac[:100]):
             said = await talk(client, odd)
             assert said
-        assert "France" in await talk(client, flac)
+        assert COUNTRY in await talk(client, flac)

@@ -1,5 +1,6 @@
 """`/v1/realtime` with the embedded default's real weights, by OpenAI's own clients: speech in, speech out."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,14 +17,17 @@ from avatar.core.audio import INPUT_RATE_HZ, Pcm, pcm16_to_float, resample, sile
 from tests.integration.agents_session import agent_at
 from tests.integration.realtime_client import Line, calling
 from tests.integration.serving import Server, serving, settings_for, settled
-from tests.speech import spoken, words
+from tests.speech import ANSWER, CLEAR_VOICE, COUNTRY, QUESTION, spoken, words
 
 pytestmark = pytest.mark.weights
 
 RATE_HZ = 24_000
-QUESTION = "What is the capital of France?"
 QUIET = silence(2 * INPUT_RATE_HZ)
 """Longer than the longest wait for the end of a turn."""
+NEVER_ENDING = "You write a novel of a thousand pages. Never stop."
+"""With this the model talks until it is stopped, whatever it was asked and however it heard it."""
+MAX_REPLY_TOKENS = 1500
+"""Some 20 s of generating: whoever speaks over the reply does so before it is done, on a fast machine too."""
 WEATHER = {
     "type": "function",
     "name": "weather",
@@ -35,7 +39,8 @@ WEATHER = {
 @pytest_asyncio.fixture
 async def server(tmp_path: Path, models_dir: Path) -> AsyncIterator[Server]:
     wishes = {"stt": {"model": "moonshine-tiny-en"}, "llm": {"model": "smollm2-135m-instruct"}}
-    settings = settings_for(tmp_path, models_dir=models_dir, **wishes)
+    conversation = {"max_reply_tokens": MAX_REPLY_TOKENS}
+    settings = settings_for(tmp_path, models_dir=models_dir, conversation=conversation, **wishes)
     async with serving(choosing.picks(choosing.survey(settings), settings), settings) as running:
         yield running
         await settled(lambda: running.service.sessions.active == 0)
@@ -43,7 +48,7 @@ async def server(tmp_path: Path, models_dir: Path) -> AsyncIterator[Server]:
 
 @pytest.mark.parametrize("detection", ["server_vad", "semantic_vad"])
 async def test_a_spoken_question_gets_a_spoken_answer(server: Server, detection: str) -> None:
-    question = await spoken(QUESTION)
+    question = await spoken(QUESTION, voice=CLEAR_VOICE)
     client = openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
     async with client, calling(client) as line:
         hearing = {"turn_detection": {"type": detection}, "transcription": {"model": "any"}}
@@ -55,12 +60,12 @@ async def test_a_spoken_question_gets_a_spoken_answer(server: Server, detection:
         assert words(heard["transcript"]) == words(QUESTION)
         item = response["output"][0]
         assert response["status"] == "completed"
-        assert "Paris" in item["content"][0]["transcript"]
+        assert ANSWER in item["content"][0]["transcript"]
         stream = server.service.lineup.engines.stt.open("en")
         stream.accept(resample(pcm16_to_float(line.audio), RATE_HZ, INPUT_RATE_HZ))
         answer = (await stream.finish()).text
         await stream.aclose()
-        assert "paris" in words(answer)
+        assert words(ANSWER)[0] in words(answer)
         all_ms = len(line.audio) / 2 / RATE_HZ * 1000
         await line.send("conversation.item.truncate", item_id=item["id"], content_index=0, audio_end_ms=int(all_ms / 2))
         await line.until("conversation.item.truncated")
@@ -72,15 +77,15 @@ async def test_a_spoken_question_gets_a_spoken_answer(server: Server, detection:
 
 async def test_a_whole_conversation(server: Server) -> None:
     """Found by its silences and interrupted, then turn by turn by hand, then in writing, then with a tool."""
-    story, question = await spoken("Tell me a very long story about a dragon."), await spoken(QUESTION)
+    question = await spoken(QUESTION, voice=CLEAR_VOICE)
     client = openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
     async with client, calling(client) as line:
         await line.update(
             audio={"input": {"turn_detection": {"type": "server_vad"}, "transcription": {"model": "any"}}}
         )
-        await _interrupted(line, story, question)
+        await _interrupted(line, question)
         assert (
-            "Paris"
+            ANSWER
             in (await line.until("response.done", timeout_s=30))["response"]["output"][0]["content"][0]["transcript"]
         )
 
@@ -89,7 +94,7 @@ async def test_a_whole_conversation(server: Server) -> None:
         await line.send("input_audio_buffer.commit")
         await line.send("response.create")
         response = (await line.until("response.done", timeout_s=30))["response"]
-        assert "Paris" in response["output"][0]["content"][0]["transcript"]
+        assert ANSWER in response["output"][0]["content"][0]["transcript"]
         heard = line.of("conversation.item.input_audio_transcription.completed")[-1]["transcript"]
         assert words(heard) == words(QUESTION)
 
@@ -98,28 +103,33 @@ async def test_a_whole_conversation(server: Server) -> None:
         await _write(line, "Which country is that city in?")
         await line.send("response.create")
         response = (await line.until("response.done", timeout_s=30))["response"]
-        assert "France" in response["output"][0]["content"][0]["text"]
+        assert COUNTRY in response["output"][0]["content"][0]["text"]
         assert len(line.audio) == sound
 
         await line.update(tools=[WEATHER], tool_choice="required")
-        await _write(line, "What is the weather in Paris?")
+        await _write(line, "What is the weather in Berlin?")
         await line.send("response.create")
         response = (await line.until("response.done", timeout_s=30))["response"]
         call = response["output"][-1]
         assert (call["type"], call["name"]) == ("function_call", "weather")
         assert set(json.loads(call["arguments"])) == {"city"}
-        result = {"type": "function_call_output", "call_id": call["call_id"], "output": "It is sunny in Paris."}
+        result = {"type": "function_call_output", "call_id": call["call_id"], "output": "It is sunny in Berlin."}
         await line.send("conversation.item.create", item=result)
         await line.send("response.create", response={"tool_choice": "none"})
         response = (await line.until("response.done", timeout_s=30))["response"]
         assert (response["status"], response["output"][0]["type"]) == ("completed", "message")
 
 
-async def _interrupted(line: Line, story: Pcm, question: Pcm) -> None:
+async def _interrupted(line: Line, question: Pcm) -> None:
     """Ask for a story, speak over it with a question, and say how much of it was played."""
-    await line.speak(story)
-    await line.speak(QUIET)
-    await line.until("response.output_audio.delta", timeout_s=30)
+    instructions = line.of("session.updated")[-1]["session"]["instructions"]
+    await line.update(instructions=NEVER_ENDING)
+    await line.speak(await spoken("Tell me a very long story about a dragon."))
+    waiting = asyncio.create_task(line.speak(QUIET))
+    while len(line.audio) < 2 * 2 * RATE_HZ:  # more than it will have played
+        await line.until("response.output_audio.delta", timeout_s=30)
+    waiting.cancel()
+    await line.update(instructions=instructions)
     await line.speak(question)
     response = (await line.until("response.done", timeout_s=30))["response"]
     assert (response["status"], response["status_details"]["reason"]) == ("cancelled", "turn_detected")
@@ -145,12 +155,12 @@ async def test_an_agent_calls_its_tool_and_is_interrupted(server: Server) -> Non
     async def capital(country: str) -> str:
         """The capital of a country."""
         asked.append(country)
-        change = RealtimeModelSendSessionUpdate({"instructions": "Tell a long story."})  # and offer no tools
+        change = RealtimeModelSendSessionUpdate({"instructions": NEVER_ENDING})  # and offer no tools
         await call.session.model.send_event(change)
-        return "Paris"
+        return ANSWER
 
     agent: RealtimeAgent[Any] = RealtimeAgent(name="Guide", instructions="Answer.", tools=[capital])
-    question = await spoken(QUESTION)
+    question = await spoken(QUESTION, voice=CLEAR_VOICE)
     async with agent_at(server.url, agent, {"tool_choice": "required"}) as call:
         await call.speak(question)
         await call.speak(QUIET)

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import hypothesis
@@ -35,6 +35,17 @@ def models_dir() -> Path:
     if not folder.is_dir():
         pytest.fail(f"No weights in {folder}: run `make setup` first.")
     return folder
+
+
+@pytest.fixture(scope="session")
+def torch_on_one_thread() -> Iterator[None]:
+    """Tiny models run faster so, and leave the other cores alone."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest_asyncio.fixture(autouse=True)

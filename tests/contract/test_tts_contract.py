@@ -48,6 +48,15 @@ async def speak(engine: TextToSpeech, *pieces: str, **options: str) -> list[Spee
         return [chunk async for chunk in chunks]
 
 
+async def refuses_to_load(engine: TextToSpeech, why: str) -> None:
+    """What is wrong is said when it is loaded; once closed it says that."""
+    with pytest.raises(EngineFailed, match=why):
+        await engine.warm_up()
+    await engine.aclose()
+    with pytest.raises(EngineFailed, match="closed"):
+        await speak(engine, "Hello.")
+
+
 def audio(chunks: list[SpeechChunk]) -> Pcm:
     return np.concatenate([chunk.pcm for chunk in chunks]) if chunks else np.zeros(0, np.float32)
 

@@ -3,29 +3,22 @@
 import asyncio
 import dataclasses
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
 import numpy as np
 import pytest
 import pytest_asyncio
-import torch
 
 from avatar.core.errors import EngineFailed
 from avatar.core.voices import Reference
 from avatar.engines.tts.f5.adapter import NOBODY, F5Tts
 from avatar.engines.tts.f5.files import MODEL, VOCODER
-from tests.contract.test_tts_contract import ClonesVoicesContract, Pieces, audio, marks, speak
+from tests.contract.test_tts_contract import ClonesVoicesContract, Pieces, audio, marks, refuses_to_load, speak
 from tests.tiny_f5 import make_weights
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("torch_on_one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -138,11 +131,7 @@ async def test_weights_that_are_missing_are_an_error_that_names_the_file(tmp_pat
     weights = make_weights(tmp_path)
     (weights / name).unlink()
     engine = made(weights)
-    with pytest.raises(EngineFailed, match=f"{Path(name).name} is missing"):
-        await engine.warm_up()
-    await engine.aclose()
-    with pytest.raises(EngineFailed, match="closed"):
-        await speak(engine, "Hello.")
+    await refuses_to_load(engine, f"{Path(name).name} is missing")
 
 
 async def test_no_thread_is_left(weights: Path) -> None:

@@ -3,28 +3,29 @@
 import asyncio
 import dataclasses
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import pytest_asyncio
-import torch
 
 from avatar.core.errors import EngineFailed, EngineLost
 from avatar.core.voices import Reference
 from avatar.engines.tts.qwen3.adapter import NOBODY, Qwen3Tts
 from avatar.engines.tts.qwen3.engine import Engine
-from tests.contract.test_tts_contract import ClonesVoicesContract, Pieces, TextToSpeechContract, audio, marks, speak
+from tests.contract.test_tts_contract import (
+    ClonesVoicesContract,
+    Pieces,
+    TextToSpeechContract,
+    audio,
+    marks,
+    refuses_to_load,
+    speak,
+)
 from tests.tiny_qwen3 import make_weights
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("torch_on_one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -137,11 +138,7 @@ async def test_weights_that_are_missing_are_an_error_that_names_the_file(tmp_pat
     weights = make_weights(tmp_path, "custom")
     (weights / "model.safetensors").unlink()
     engine = made(weights)
-    with pytest.raises(EngineFailed, match=r"model\.safetensors is missing"):
-        await engine.warm_up()
-    await engine.aclose()
-    with pytest.raises(EngineFailed, match="closed"):
-        await speak(engine, "Hello.")
+    await refuses_to_load(engine, r"model\.safetensors is missing")
 
 
 async def test_no_thread_is_left(custom: Path) -> None:

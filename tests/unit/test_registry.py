@@ -8,7 +8,7 @@ import pytest
 from avatar.core.errors import SetupError
 from avatar.engines import registry
 from avatar.engines.base import STAGES, Stage
-from avatar.engines.builtin import BUILTIN, VLLM_MIN_VRAM_BYTES
+from avatar.engines.builtin import BUILTIN, F5_TTS_MIN_VRAM_BYTES, QWEN3_TTS_MIN_VRAM_BYTES, VLLM_MIN_VRAM_BYTES
 from avatar.engines.registry import (
     ENTRY_POINTS,
     Choice,
@@ -52,6 +52,33 @@ def test_a_gpu_prefers_the_larger_whisper() -> None:
 def test_vllm_serves_on_a_gpu_with_room(free: int | None, name: str) -> None:
     facts = Facts(ALL, {**EMBEDDED, "qwen2.5-7b-instruct-awq": Path("q")}, free_vram_bytes=free)
     assert pick("llm", facts=facts).spec.name == name
+
+
+@pytest.mark.parametrize(
+    ("engine", "weights", "least_bytes", "package"),
+    [
+        ("qwen3-tts", "qwen3-tts-0.6b-custom", QWEN3_TTS_MIN_VRAM_BYTES, "tokenizers"),
+        ("f5-tts", "f5-tts-v1-base", F5_TTS_MIN_VRAM_BYTES, "rjieba"),
+    ],
+)
+def test_speech_on_a_gpu_wants_weights_and_room_and_by_name_also_runs_without(
+    engine: str, weights: str, least_bytes: int, package: str
+) -> None:
+    here = {weights: Path(weights)}
+    choice = pick("tts", facts=Facts(ALL, here, free_vram_bytes=least_bytes))
+    assert (choice.spec.name, choice.weights) == (engine, Path(weights))
+    for why, facts in (
+        ("there is no GPU", Facts(ALL, here)),
+        (f"it wants {least_bytes >> 30} GiB", Facts(ALL, here, free_vram_bytes=least_bytes - 1)),
+        (f"no weights; `avatar models fetch {weights}`", Facts(ALL, free_vram_bytes=80 << 30)),
+        (f"the package {package} is not installed", Facts(ALL - {package}, here, free_vram_bytes=80 << 30)),
+    ):
+        choice = pick("tts", facts=facts)
+        assert choice.spec.name == "espeak-ng"
+        assert dict(choice.rejected)[engine].startswith(why)
+    assert pick("tts", Wish(engine), Facts(ALL, here)).spec.name == engine
+    with pytest.raises(SetupError, match="no weights"):
+        pick("tts", Wish(engine), Facts(ALL))
 
 
 @pytest.mark.parametrize(("has_voices", "weights"), [(False, "custom"), (True, "base")])

@@ -13,6 +13,7 @@ import typer
 from avatar.core.errors import SetupError
 
 if TYPE_CHECKING:
+    from avatar.engines.tts.devices import Device
     from avatar.engines.tts.qwen3.bench import Plan
     from avatar.engines.tts.qwen3.engine import Options
 
@@ -92,18 +93,20 @@ def f5(
         raise SetupError(str(error)) from error
 
 
-def _run(model: Path, chosen: "Options", plan: "Plan", device: str, out: Path, *, fp8: bool) -> None:
+def _run(model: Path, chosen: "Options", plan: "Plan", device: "Device", out: Path, *, fp8: bool) -> None:
     import torch
 
     from avatar.engines.tts.checkpoints import CheckpointError
+    from avatar.engines.tts.devices import choose_device
     from avatar.engines.tts.qwen3 import bench as suite
     from avatar.engines.tts.qwen3.ticks import Limits
 
-    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    where = choose_device(device)
+    on_gpu = where.type == "cuda"
     dtype = torch.bfloat16 if on_gpu else torch.float32
     options = replace(chosen, limits=Limits(slots=max(plan.streams) + 1, max_positions=2048 if on_gpu else 1024))
     try:
-        engine, load_s = suite.load(model, options, torch.device("cuda" if on_gpu else "cpu"), dtype, fp8=fp8)
+        engine, load_s = suite.load(model, options, where, dtype, fp8=fp8)
         findings = asyncio.run(suite.measure(engine, load_s, plan, typer.echo))
     except (CheckpointError, ValueError) as error:
         raise SetupError(str(error)) from error

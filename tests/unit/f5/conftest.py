@@ -1,25 +1,18 @@
 """A small F5-TTS with made weights, and what the official package says of it."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 
 from tests.tiny_f5 import GOLDEN_DIR, make_weights
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> Iterator[None]:
-    """Tiny models run faster on one thread, and leave the other cores alone."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+@pytest.fixture(autouse=True)
+def _one_thread(torch_on_one_thread: None) -> None: ...
 
 
 @pytest.fixture(scope="session")

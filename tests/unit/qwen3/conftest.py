@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -54,13 +54,8 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(array) for name, array in made_weights(_read(path), salt).items()}
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> Iterator[None]:
-    """Tiny models run faster on one thread, and leave the other cores alone."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+@pytest.fixture(autouse=True)
+def _one_thread(torch_on_one_thread: None) -> None: ...
 
 
 @pytest.fixture(scope="session")

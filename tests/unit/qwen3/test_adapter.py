@@ -1,49 +1,10 @@
-"""When the engine is offered, and the adapter's guesses at how long a text takes."""
-
-from pathlib import Path
-
-import pytest
+"""The adapter's guesses at how long a text takes, and the silence before it speaks."""
 
 from avatar.core.audio import silence
-from avatar.core.errors import SetupError
 from avatar.engines.base import Mark
-from avatar.engines.builtin import BUILTIN, QWEN3_TTS_MIN_VRAM_BYTES
-from avatar.engines.registry import Choice, Facts, Wish, choose
-from avatar.engines.tts.qwen3.adapter import _Lead, _Marks, _usual_s
+from avatar.engines.tts.parts import Lead
+from avatar.engines.tts.qwen3.adapter import _Marks, _usual_s
 from avatar.engines.tts.qwen3.codec.config import SAMPLE_RATE_HZ
-
-ALL = frozenset(package for spec in BUILTIN for package in spec.packages)
-WEIGHTS = {f"qwen3-tts-0.6b-{kind}": Path(kind) for kind in ("base", "custom")}
-
-
-def pick(wish: Wish, facts: Facts) -> Choice:
-    return choose("tts", wish, facts, BUILTIN)
-
-
-def test_it_serves_where_there_are_weights_and_a_gpu_with_room() -> None:
-    choice = pick(Wish(), Facts(ALL, WEIGHTS, free_vram_bytes=QWEN3_TTS_MIN_VRAM_BYTES))
-    assert (choice.spec.name, choice.weights) == ("qwen3-tts", Path("custom"))
-
-
-@pytest.mark.parametrize(
-    ("facts", "why"),
-    [
-        (Facts(ALL, WEIGHTS), "there is no GPU"),
-        (Facts(ALL, WEIGHTS, free_vram_bytes=QWEN3_TTS_MIN_VRAM_BYTES - 1), "it wants 6 GiB"),
-        (Facts(ALL, free_vram_bytes=80 << 30), "no weights; `avatar models fetch qwen3-tts-0.6b-custom`"),
-        (Facts(ALL - {"torch"}, WEIGHTS, free_vram_bytes=80 << 30), "the package torch is not installed"),
-    ],
-)
-def test_elsewhere_another_one_does_and_it_is_said_why(facts: Facts, why: str) -> None:
-    choice = pick(Wish(), facts)
-    assert choice.spec.name == "espeak-ng"
-    assert dict(choice.rejected)["qwen3-tts"].startswith(why)
-
-
-def test_by_name_it_runs_on_a_cpu() -> None:
-    assert pick(Wish("qwen3-tts"), Facts(ALL, WEIGHTS)).spec.name == "qwen3-tts"
-    with pytest.raises(SetupError, match="no weights"):
-        pick(Wish("qwen3-tts"), Facts(ALL))
 
 
 def test_marks_follow_the_letters_and_end_with_the_audio() -> None:
@@ -69,7 +30,7 @@ def test_some_texts_take_longer_than_they_look() -> None:
 
 
 def test_silence_before_the_first_sound_is_dropped() -> None:
-    lead, sound = _Lead(), silence(4_800)
+    lead, sound = Lead(SAMPLE_RATE_HZ), silence(4_800)
     assert not lead.strip(silence(1_920)).size
     sound[1_000:] = 0.5
     assert lead.strip(sound).size == 3_800 + 48

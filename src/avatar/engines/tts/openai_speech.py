@@ -15,22 +15,19 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import numpy as np
 import openai
 import soundfile
 
-from avatar.core.audio import Pcm, ms_to_samples, pcm16_to_float, silence
+from avatar.core.audio import Pcm, pcm16_to_float
 from avatar.core.errors import EngineFailed
 from avatar.core.voices import Reference
 from avatar.engines.base import Capabilities, SpeechChunk
 from avatar.engines.openai_server import HTTP_ERRORS, NONSENSE, Failures, connect, is_silence
-from avatar.engines.tts.parts import Marker
+from avatar.engines.tts.parts import Lead, Marker
 
 logger = logging.getLogger(__name__)
 
 _READ_BYTES = 4096  # 85 ms at 24 kHz
-_AUDIBLE = 0.003
-_LEAD_MS = 2
 _OPENAI_VOICES = ("alloy", "ash", "ballad", "coral", "echo", "fable", "nova", "onyx", "sage", "shimmer", "verse")
 
 
@@ -144,7 +141,7 @@ class OpenAISpeech:
 
     async def _say(self, text: str, voice: dict[str, Any]) -> AsyncGenerator[Pcm, None]:
         """float32[n] pieces of one utterance, without the silence before it. Raises what `base.py` promises."""
-        given, lead = False, _Lead(self.sample_rate_hz)
+        given, lead = False, Lead(self.sample_rate_hz)
         try:
             async with aclosing(self._bytes(text, voice)) as blocks:
                 async for block in blocks:
@@ -204,20 +201,3 @@ class OpenAISpeech:
         listed = [voice if isinstance(voice, str) else voice.get("id") or voice["name"] for voice in told["voices"]]
         self._offered = tuple(map(str, listed))
         self._clones = self._clones or (self._asks_whether_it_clones and "uploaded_voices" in told)
-
-
-class _Lead:
-    """Drops the silence before the first sound of an utterance."""
-
-    def __init__(self, rate_hz: int) -> None:
-        self._keep = ms_to_samples(_LEAD_MS, rate_hz)
-        self._heard = False
-
-    def strip(self, pcm: Pcm) -> Pcm:
-        if self._heard:
-            return pcm
-        loud = np.flatnonzero(np.abs(pcm) > _AUDIBLE)
-        if not loud.size:
-            return silence(0)
-        self._heard = True
-        return pcm[max(int(loud[0]) - self._keep, 0) :]

@@ -1,8 +1,8 @@
 """Text spoken part by part: for engines that speak a sentence or two at once and whole.
 
-Owns how a text is cut, the pauses between parts, the marks of the whole stream, and the cutting into chunks. So
-read-ahead is one part, sessions take turns part by part, and closing the generator stops within a part. Knows no
-engine.
+Owns how a text is cut, the silence around and the pauses between parts, the marks of the whole stream, and the cutting
+into chunks. So read-ahead is one part, sessions take turns part by part, and closing the generator stops within a part.
+Knows no engine.
 """
 
 import re
@@ -27,13 +27,14 @@ _CUTS = (
 )
 
 _IS_HAN = re.compile(f"[{_HAN}]")
-_LETTERS_PER_S = 14.0  # of English read at 175 words a minute
+LETTERS_PER_S = 14.0
+"""Of English read at 175 words a minute."""
 
 # Pauses as espeak-ng itself makes them inside a text, at 175 words a minute.
 _SENTENCE_PAUSE_MS = 270
 _CLAUSE_PAUSE_MS = 130
 
-_AUDIBLE = 0.003
+_AUDIBLE = 0.003  # -50 dB
 _LEAD_MS, _TAIL_MS = 2, 40
 
 
@@ -61,6 +62,24 @@ def _trim(pcm: Pcm, rate_hz: int) -> Pcm:
         return pcm
     start = max(int(loud[0]) - ms_to_samples(_LEAD_MS, rate_hz), 0)
     return pcm[start : int(loud[-1]) + ms_to_samples(_TAIL_MS, rate_hz)]
+
+
+class Lead:
+    """Drops the silence before the first sound of an utterance that comes in pieces."""
+
+    def __init__(self, rate_hz: int) -> None:
+        self._kept_samples = ms_to_samples(_LEAD_MS, rate_hz)
+        self._heard = False
+
+    def strip(self, pcm: Pcm) -> Pcm:
+        """The next piece (float32[n]) without that silence; it may be empty."""
+        if self._heard:
+            return pcm
+        loud = np.flatnonzero(np.abs(pcm) > _AUDIBLE)
+        if not loud.size:
+            return silence(0)
+        self._heard = True
+        return pcm[max(int(loud[0]) - self._kept_samples, 0) :]
 
 
 async def speak_parts(
@@ -139,7 +158,7 @@ class Marker:
     """The marks of a stream of which nobody tells word times: an estimate until a piece has ended, then the truth."""
 
     def __init__(self, rate_hz: int) -> None:
-        self._per_letter = rate_hz / _LETTERS_PER_S
+        self._per_letter = rate_hz / LETTERS_PER_S
         self._chars = self._samples = self._began = 0
         self._piece = ""
         self._due: list[Mark] = []

@@ -9,7 +9,6 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -18,6 +17,7 @@ from avatar.core.errors import EngineFailed
 from avatar.core.voices import Reference
 from avatar.engines.base import Capabilities, SpeechChunk
 from avatar.engines.tts.checkpoints import CheckpointError
+from avatar.engines.tts.devices import Device, choose_device
 from avatar.engines.tts.f5.flow import Stopped
 from avatar.engines.tts.f5.mel import HOP_SAMPLES, SAMPLE_RATE_HZ
 from avatar.engines.tts.f5.model import OWN_BYTES_PER_S, OWN_TEXT, F5Model
@@ -49,7 +49,7 @@ class F5Tts:
         self,
         weights: Path,
         *,
-        device: Literal["auto", "cuda", "cpu"] = "auto",
+        device: Device = "auto",
         steps: int = 32,
         speed: float = 1.0,
         seed: int = 0,
@@ -124,12 +124,6 @@ class F5Tts:
         except Stopped:
             pcm = silence(0)
         return estimated_part(text, pcm, SAMPLE_RATE_HZ)
-
-
-def choose_device(device: Literal["auto", "cuda", "cpu"]) -> torch.device:
-    """`auto`: a GPU if there is one."""
-    on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if on_gpu else "cpu")
 
 
 def precision(device: torch.device) -> torch.dtype:

@@ -7,12 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 
-from avatar.engines.tts.f5.adapter import choose_device, precision
+from avatar.engines.tts.devices import Device, choose_device
+from avatar.engines.tts.f5.adapter import precision
 from avatar.engines.tts.f5.made import make_model
 from avatar.engines.tts.f5.mel import SAMPLE_RATE_HZ
 from avatar.engines.tts.f5.model import OWN_BYTES_PER_S, F5Model
@@ -27,7 +27,7 @@ def measure(
     texts: tuple[str, ...],
     steps: int,
     reference_s: float,
-    device: Literal["auto", "cuda", "cpu"],
+    device: Device,
     tell: Callable[[str], None],
 ) -> None:
     """Speak `texts` after a recording of `reference_s`, once to warm up and once for the clock. Raises

@@ -21,13 +21,14 @@ from avatar.engines.tts.f5.mel import BANDS, HOP_SAMPLES, SAMPLE_RATE_HZ
 from avatar.engines.tts.f5.reference import Voice, with_end
 from avatar.engines.tts.f5.text import TextTokenizer
 from avatar.engines.tts.f5.vocos import Vocos
+from avatar.engines.tts.parts import LETTERS_PER_S
 
 SHORT_BYTES = 10
 SHORT_SPEED = 0.3
 """Text under 10 bytes is given more time (official `infer_batch_process`)."""
 
 OWN_TEXT = "Hello, it is good to hear from you, and I hope you are well today."
-OWN_BYTES_PER_S = 14.0  # of English read at 175 words a minute
+OWN_BYTES_PER_S = LETTERS_PER_S
 
 
 @dataclass(frozen=True)

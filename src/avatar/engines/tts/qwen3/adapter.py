@@ -14,15 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 
-from avatar.core.audio import Pcm, ms_to_samples, resample, silence
+from avatar.core.audio import Pcm, resample, silence
 from avatar.core.errors import EngineFailed, EngineLost
 from avatar.core.voices import Reference
 from avatar.engines.base import Capabilities, Mark, SpeechChunk
 from avatar.engines.tts.checkpoints import CheckpointError
-from avatar.engines.tts.parts import letters, split, word_ends
+from avatar.engines.tts.devices import Device, choose_device
+from avatar.engines.tts.parts import LETTERS_PER_S, Lead, letters, split, word_ends
 from avatar.engines.tts.qwen3.checkpoint import read_checkpoint
 from avatar.engines.tts.qwen3.codec.config import SAMPLE_RATE_HZ
 from avatar.engines.tts.qwen3.config import ModelConfig
@@ -48,7 +48,6 @@ LANGUAGES = {
 NOBODY = "default"
 """The voice of a base model that has learned none: whatever it makes up."""
 
-LETTERS_PER_S = 14.0  # of English read at 175 words a minute
 PATIENCE_S = 2.0
 PART_CHARS = 300
 UTTERANCE_CHARS = 600
@@ -59,9 +58,6 @@ GPU_SHARE = 0.5
 GPU_SLOTS, CPU_SLOTS = 64, 4
 POSITIONS = 2048  # of an utterance, prompt and all: 160 s
 
-_AUDIBLE = 0.003
-_LEAD_MS = 2
-
 
 class Qwen3Tts:
     """The model in the folder `weights`. `voice`: the default; empty: the model's first.
@@ -70,8 +66,7 @@ class Qwen3Tts:
     same time; 0: as many as there is memory for. `clones_by`: whether a learned voice is its recording, if its words
     are known, which resembles it most, or always its vector, which lets text come token by token. `patience`: how many
     times as long as read at a usual pace a text may take, before it is cut off. `fp8`: the language layers in 8 bits,
-    for half their memory and some loss. `seed`: of what is drawn; the same text
-    then sounds the same.
+    for half their memory and some loss. `seed`: of what is drawn; the same text then sounds the same.
     """
 
     sample_rate_hz = SAMPLE_RATE_HZ
@@ -81,7 +76,7 @@ class Qwen3Tts:
         weights: Path,
         voice: str = "",
         *,
-        device: Literal["auto", "cuda", "cpu"] = "auto",
+        device: Device = "auto",
         slots: int = 0,
         clones_by: Literal["recording", "vector"] = "recording",
         patience: float = 2.5,
@@ -91,9 +86,7 @@ class Qwen3Tts:
     ) -> None:
         self._weights = weights
         self._wanted = voice
-        self._device = torch.device(
-            "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
-        )
+        self._device = choose_device(device)
         self._slots = slots
         self._clones_by = clones_by
         self._patience = patience
@@ -208,7 +201,7 @@ class Qwen3Tts:
         self, engine: Engine, wanted: "_Wanted", part: str, parts: AsyncIterator[str], marks: "_Marks"
     ) -> AsyncGenerator[SpeechChunk, None]:
         """An utterance that begins with `part` and takes more of `parts` when it has spoken that."""
-        lead, given = _Lead(), False
+        lead, given = Lead(SAMPLE_RATE_HZ), False
         try:
             session = engine.open(wanted.voice, wanted.language, seed=self._seed, paced=False)
             try:
@@ -333,22 +326,6 @@ def _usual_s(text: str) -> float:
     """How long a text is as a rule. Digits are words, and East Asian syllables take as long as three letters."""
     weights = (6 if char.isdigit() else 3 if char >= "\u2e80" else 1 for char in text if char.isalnum())
     return sum(weights) / LETTERS_PER_S
-
-
-class _Lead:
-    """Drops the silence before the first sound of an utterance."""
-
-    def __init__(self) -> None:
-        self._heard = False
-
-    def strip(self, pcm: Pcm) -> Pcm:
-        if self._heard:
-            return pcm
-        loud = np.flatnonzero(np.abs(pcm) > _AUDIBLE)
-        if not loud.size:
-            return silence(0)
-        self._heard = True
-        return pcm[max(int(loud[0]) - ms_to_samples(_LEAD_MS, SAMPLE_RATE_HZ), 0) :]
 
 
 def _give(session: Session, text: str, *, last: bool) -> bool:

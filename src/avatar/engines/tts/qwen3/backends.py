@@ -8,7 +8,6 @@ import importlib
 import importlib.util
 import math
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -240,14 +239,4 @@ def frame_ms(
     device, reach = checkpoint.talker.codec_embedding.device, min(reach, len(checkpoint.talker.transformer.cos))
     steps, runner = Steps(checkpoint, batch, reach, kernels), Runner(device, graphs=graphs)
     rows = [SpeakRow(slot, reach - 1, 0, may_end=True, frame=0).values() for slot in range(batch)]
-    speak, key = partial(steps.speak, context=reach), ("speak", batch, reach)
-    runner.prepare(key, speak, torch.tensor(rows))
-    if runner.failure:
-        raise RuntimeError(runner.failure)
-    runner.run(key, speak, rows)
-    runner.landing().wait()
-    began_s = time.perf_counter()
-    for _ in range(repeats):
-        runner.run(key, speak, rows)
-    runner.landing().wait()
-    return (time.perf_counter() - began_s) * 1000 / repeats
+    return runner.time_ms(("speak", batch, reach), partial(steps.speak, context=reach), rows, repeats)

@@ -245,7 +245,7 @@ class FusedDrawing(Drawing):
         return codes
 
 
-KERNELS = Kernels(Operations("Triton", add_norm, swiglu, turned, snake), FusedKVCache, frame_attention, FusedDrawing)
+KERNELS = Kernels(Operations(add_norm, swiglu, turned, snake), FusedKVCache, frame_attention, FusedDrawing)
 
 
 def _launch(kernel: Any, grid: tuple[int, ...], *arguments: object, **shapes: object) -> None:

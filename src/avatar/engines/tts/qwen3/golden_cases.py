@@ -64,6 +64,20 @@ def read_set(set_dir: Path) -> tuple[Mapping[str, Any], Mapping[str, Mapping[str
     return parameters, cases, folders
 
 
+def made_tensors(file: Path, salt: int) -> dict[str, Tensor]:
+    """The weights that a `tensors.json` names. Raises `GoldenSetError`."""
+    try:
+        return {name: torch.from_numpy(array) for name, array in made_weights(_json(file), salt).items()}
+    except (AttributeError, IndexError, ValueError) as error:
+        raise error if isinstance(error, GoldenSetError) else GoldenSetError(f"{file}: {error}") from error
+
+
+def recording(seed: int, samples: int) -> Tensor:
+    """White noise float32[samples]: what a set was made with for want of a speaker."""
+    normal = np.random.RandomState(seed).standard_normal(samples)
+    return torch.from_numpy((LOUDNESS * normal).astype(np.float32))
+
+
 def _json(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
@@ -86,8 +100,8 @@ class GoldenModel:
         """The models of a set, in the order of their names."""
         parameters, cases, folders = read_set(set_dir)
         for folder in folders:
-            tensors = _made(folder / "tensors.json", parameters["salt"])
-            codec_tensors = _made(folder / CODEC_DIR / "tensors.json", parameters["salt"])
+            tensors = made_tensors(folder / "tensors.json", parameters["salt"])
+            codec_tensors = made_tensors(folder / CODEC_DIR / "tensors.json", parameters["salt"])
             own = {name: case for name, case in cases.items() if name.split(".")[0] == folder.name}
             yield cls(folder.name, assemble(folder, tensors, codec_tensors), codec_tensors, own, parameters)
 
@@ -98,7 +112,7 @@ class GoldenModel:
             yield f"{self.kind}.ref.codes", _codes(codes)
             yield f"{self.kind}.ref.speaker", speaker.numpy()
             for length in self.parameters["encode_lengths"]:
-                wav = _noise(ENCODE_SEED + length, length)
+                wav = recording(ENCODE_SEED + length, length)
                 yield f"{self.kind}.encode.{length}", _codes(self.checkpoint.encoder(wav[None])[0].T)
         for name, spoken, wav in zip(*self.speech(), strict=True):
             yield f"{name}.codes", _codes(spoken)
@@ -108,7 +122,7 @@ class GoldenModel:
     @cached_property
     def reference(self) -> tuple[Tensor, Tensor]:
         """Codes[T, 16] and speaker vector of the set's reference recording."""
-        wav = _noise(self.parameters["reference"]["seed"], self.parameters["reference"]["samples"])
+        wav = recording(self.parameters["reference"]["seed"], self.parameters["reference"]["samples"])
         assert self.checkpoint.speaker_encoder is not None
         return self.checkpoint.encoder(wav[None])[0].T, self.checkpoint.speaker_encoder(wav)
 
@@ -255,15 +269,3 @@ def _until(codes: Tensor, end: int) -> Tensor:
 
 def _codes(codes: Tensor) -> Array:
     return codes.numpy().astype(np.int16)
-
-
-def _noise(seed: int, samples: int) -> Tensor:
-    normal = np.random.RandomState(seed).standard_normal(samples)
-    return torch.from_numpy((LOUDNESS * normal).astype(np.float32))
-
-
-def _made(file: Path, salt: int) -> dict[str, Tensor]:
-    try:
-        return {name: torch.from_numpy(array) for name, array in made_weights(_json(file), salt).items()}
-    except (AttributeError, IndexError, ValueError) as error:
-        raise error if isinstance(error, GoldenSetError) else GoldenSetError(f"{file}: {error}") from error

@@ -95,6 +95,19 @@ class Runner:
         graph.graph.replay()
         return graph.result
 
+    def time_ms(self, key: Hashable, step: Step, rows: Sequence[Sequence[int]], repeats: int) -> float:
+        """How long a run takes, captured where that is wanted and once warm. Raises what fails, a capture too."""
+        self.prepare(key, step, torch.tensor(rows))
+        if self.failure:
+            raise RuntimeError(self.failure)
+        self.run(key, step, rows)
+        self.landing().wait()
+        began_s = time.perf_counter()
+        for _ in range(repeats):
+            self.run(key, step, rows)
+        self.landing().wait()
+        return (time.perf_counter() - began_s) * 1000 / repeats
+
     def fetch(self, result: Tensor) -> Tensor:
         """A copy on the host, complete once `Landing.wait` of a later `landing` has returned."""
         return result.to("cpu", non_blocking=True)  # into pinned memory: torch sees to that

@@ -1,7 +1,7 @@
 """What a layer does between its matrix products, in torch: the form that is always there, and that others must equal.
 
-Forms that do the same with fewer kernels and less memory traffic have the same methods: `Compiled` here, `Triton` in
-`fused.py`. Knows no weights' names and no cache.
+Other forms do the same with fewer kernels and less memory traffic: `compiled` here, Triton's in `fused.py`. Knows no
+weights' names and no cache.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,6 @@ def snake(hidden: Tensor, frequency: Tensor, magnitude: Tensor) -> Tensor:
 class Operations:
     """One form of each."""
 
-    name: str = "torch"
     add_norm: Callable[[Tensor, Tensor | None, Tensor, float], tuple[Tensor, Tensor]] = add_norm
     swiglu: Callable[[Tensor], Tensor] = swiglu
     turned: Callable[[Tensor, Tensor, Tensor, Tensor, float], Tensor] = turned
@@ -58,8 +57,7 @@ def compiled() -> Operations:
 
     Needs a C++ compiler on a CPU and Triton on a GPU; what fails, fails on first use.
     """
-
     compile_: Any = torch.compile  # its types lack the limit
     limits = {"dynamic": True, "fullgraph": True, "recompile_limit": RECOMPILE_LIMIT}
     functions = (add_norm, swiglu, turned, snake)
-    return Operations("torch.compile", *(compile_(function, **limits) for function in functions))
+    return Operations(*(compile_(function, **limits) for function in functions))

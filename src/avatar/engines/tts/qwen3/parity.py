@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ import numpy.typing as npt
 import torch
 
 from avatar.engines.tts.qwen3.checkpoint import CODEC_DIR, Checkpoint, assemble
-from avatar.engines.tts.qwen3.golden_cases import GREEDY, LOUDNESS, largest_difference
-from avatar.engines.tts.qwen3.goldens import made_weights
+from avatar.engines.tts.qwen3.golden_cases import GREEDY, largest_difference, made_tensors, read_set, recording
 from avatar.engines.tts.qwen3.graphs import Runner
 from avatar.engines.tts.qwen3.kernels import PLAIN, Kernels
 from avatar.engines.tts.qwen3.speech import Event, Finished, Mode, Packet, Request
@@ -31,29 +29,29 @@ LIMITS = Limits(slots=24, max_positions=256, buckets=(24,), contexts=())
 def golden_checkpoints(
     set_dir: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> dict[str, Checkpoint]:
-    """The models of a set, with their weights made, on a device."""
-    salt = json.loads((set_dir / "golden.json").read_text(encoding="utf-8"))["set"]["salt"]
+    """The models of a set, with their weights made, on a device. Raises `GoldenSetError`."""
+    parameters, _, folders = read_set(set_dir)
     found = {}
-    for folder in sorted(path.parent for path in set_dir.glob("*/config.json")):
-        names = [json.loads((folder / part / "tensors.json").read_text("utf-8")) for part in (".", CODEC_DIR)]
-        model, codec = ({n: torch.from_numpy(array) for n, array in made_weights(some, salt).items()} for some in names)
+    for folder in folders:
+        files = (part / "tensors.json" for part in (folder, folder / CODEC_DIR))
+        model, codec = (made_tensors(file, parameters["salt"]) for file in files)
         found[folder.name] = assemble(folder, model, codec, device=device, dtype=dtype)
     return found
 
 
 def speak_cases(set_dir: Path, kind: str, checkpoint: Checkpoint, runner: Runner, kernels: Kernels = PLAIN) -> Spoken:
     """All cases of one model at once, greedily, each in its slot. Cases of several texts are left to `golden_cases`."""
-    content = json.loads((set_dir / "golden.json").read_text(encoding="utf-8"))
+    parameters, cases, _ = read_set(set_dir)
     ticks = Ticks(checkpoint, LIMITS, runner, lambda: 0.0, kernels)
     ticks.prepare()
-    limit = content["set"]["max_new_tokens"] - 1
+    limit = parameters["max_new_tokens"] - 1
     sampling = dataclasses.replace(checkpoint.config.sampling, talker=GREEDY, predictor=GREEDY, max_frames=limit)
     heard: dict[str, list[Event]] = {}
-    for name, case in content["cases"].items():
+    for name, case in cases.items():
         if not name.startswith(f"{kind}.") or not isinstance(case["text"], str):
             continue
         mode: Mode = "whole" if case["non_streaming"] else "streaming"
-        voice = _voice(case, checkpoint, content["set"]["reference"])
+        voice = _voice(case, checkpoint, parameters["reference"])
         request = Request(voice, case["language"], case.get("instruct"), mode, sampling, end="any time", paced=False)
         heard[name] = []
         speech = ticks.open(request, _taker(heard[name]))
@@ -81,9 +79,8 @@ def _taker(events: list[Event]) -> Callable[[Event], None]:
 def _voice(case: Mapping[str, Any], checkpoint: Checkpoint, reference: Mapping[str, int]) -> str | Clone | None:
     if checkpoint.speaker_encoder is None:
         return case.get("speaker")
-    normal = np.random.RandomState(reference["seed"]).standard_normal(reference["samples"])
     transcript = None if case["mode"] == "xvec" else case["ref_text"]
-    return clone(checkpoint, torch.from_numpy((LOUDNESS * normal).astype(np.float32)), transcript, exact=True)
+    return clone(checkpoint, recording(reference["seed"], reference["samples"]), transcript, exact=True)
 
 
 def _joined(events: list[Event]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:

@@ -105,22 +105,12 @@ def _decoded(checkpoint: Checkpoint, operations: Operations | None) -> Tensor:
 def _decode_ms(checkpoint: Checkpoint, operations: Operations | None, batch: int, frames: int, repeats: int) -> float:
     decoder = checkpoint.decoder if operations is None else checkpoint.decoder.using(operations)
     codes, device = _codes(checkpoint, batch, frames), checkpoint.talker.codec_embedding.device
-    state, runner = DecoderState.allocate(decoder.config, batch, device), Runner(device)
-    rows = [[slot] for slot in range(batch)]
+    state = DecoderState.allocate(decoder.config, batch, device)
 
-    def step(batch: Tensor) -> Tensor:
-        return decoder.step(codes, state, batch[:, 0])
+    def step(rows: Tensor) -> Tensor:
+        return decoder.step(codes, state, rows[:, 0])
 
-    runner.prepare("decode", step, torch.tensor(rows))
-    if runner.failure:
-        raise RuntimeError(runner.failure)
-    runner.run("decode", step, rows)
-    runner.landing().wait()
-    began_s = time.perf_counter()
-    for _ in range(repeats):
-        runner.run("decode", step, rows)
-    runner.landing().wait()
-    return (time.perf_counter() - began_s) * 1000 / repeats
+    return Runner(device).time_ms("decode", step, [[slot] for slot in range(batch)], repeats)
 
 
 def _snr_db(made: Tensor, exact: Tensor) -> float:

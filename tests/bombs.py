@@ -11,11 +11,20 @@ import soundfile
 
 
 def flac_silence(seconds: int) -> bytes:
+    return _minutes(seconds // 60, "FLAC", "PCM_16")
+
+
+def ogg_silence(seconds: int) -> bytes:
+    """Opus at its lowest rate."""
+    return _minutes(seconds // 60, "OGG", "OPUS")
+
+
+def _minutes(count: int, form: str, subtype: str) -> bytes:
     file = io.BytesIO()
-    minute = np.zeros(60 * 8_000, np.int16)
-    with soundfile.SoundFile(file, "w", 8_000, 1, "PCM_16", format="FLAC") as flac:
-        for _ in range(seconds // 60):
-            flac.write(minute)
+    minute = np.zeros(60 * 8_000, np.float32)
+    with soundfile.SoundFile(file, "w", 8_000, 1, subtype, format=form) as sound:
+        for _ in range(count):
+            sound.write(minute)
     return file.getvalue()
 
 
@@ -31,16 +40,6 @@ def webm_silence(seconds: int) -> bytes:
             packet.stream, packet.pts, packet.dts, packet.duration = stream, pts_ms, pts_ms, packet_ms
             packet.time_base = Fraction(1, 1000)
             container.mux(packet)
-    return file.getvalue()
-
-
-def ogg_silence(seconds: int) -> bytes:
-    """Opus at its lowest rate."""
-    file = io.BytesIO()
-    minute = np.zeros(60 * 8_000, np.float32)
-    with soundfile.SoundFile(file, "w", 8_000, 1, "OPUS", format="OGG") as ogg:
-        for _ in range(seconds // 60):
-            ogg.write(minute)
     return file.getvalue()
 
 

@@ -4,24 +4,18 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import openai
 import pytest
 import pytest_asyncio
-import soundfile
 from playwright.async_api import Page
 
 from avatar.engines.base import Message, ToolCall
 from tests import realtime_grammar
-from tests.browser.chromium import chromium
-from tests.browser.microphone import RATE_HZ
-from tests.integration.serving import Server, fake_engines, serving, settings_for, settled
+from tests.browser.stranger import WAIT_MS, ephemeral_key, keyed_server, listening_page
+from tests.integration.serving import Server, settled
 from tests.unit.conversation import Fakes
 
 pytestmark = pytest.mark.browser
 
-KEY = "a-key-of-this-test-0123456789"
-WAIT_MS = 20_000
 SDK = Path(__file__).parents[1] / "js/node_modules/@openai/agents-realtime/dist/bundle/openai-realtime-agents.umd.js"
 LONG = "One two three four five six seven eight nine ten eleven twelve thirteen fourteen."
 START = """
@@ -63,31 +57,18 @@ def fakes() -> Fakes:
 
 @pytest_asyncio.fixture
 async def server(tmp_path: Path, fakes: Fakes) -> AsyncIterator[Server]:
-    async with serving(fake_engines(fakes), settings_for(tmp_path, server={"api_keys": [KEY]})) as server:
+    async with keyed_server(tmp_path, fakes) as server:
         yield server
 
 
 @pytest_asyncio.fixture
 async def page(server: Server, tmp_path: Path) -> AsyncIterator[Page]:
     """A page with the SDK in it; the microphone is silent for three seconds, then hums for one, three times."""
-    time_s = np.arange(RATE_HZ) / RATE_HZ
-    hum = 0.2 * sum(np.sin(2 * np.pi * 140 * k * time_s) / k for k in range(1, 12))
-    rest = np.zeros(3 * RATE_HZ)
-    said = np.concatenate([rest, hum, rest, hum, rest, hum, np.zeros(20 * RATE_HZ)])
-    soundfile.write(tmp_path / "said.wav", said, RATE_HZ, subtype="PCM_16")
-    async with chromium(tmp_path / "said.wav", loop=False) as browser:
-        context = await browser.new_context(permissions=["microphone"])
-        page = await context.new_page()
+    async with listening_page(tmp_path / "said.wav", 3, 3, 3, 20) as page:
         await page.goto(f"{server.url}/healthz")  # a page of the server's that needs no key and has no policy
         await page.add_script_tag(path=SDK)
         await page.add_script_tag(content=START)
         yield page
-
-
-async def ephemeral_key(server: Server) -> str:
-    async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key=KEY) as client:
-        secret = await client.realtime.client_secrets.create(session={"type": "realtime", "model": "any"})
-    return secret.value
 
 
 async def until(page: Page, condition: str) -> None:
@@ -116,7 +97,7 @@ async def leave(page: Page, server: Server) -> list[dict[str, Any]]:
 
 async def test_a_call_with_a_tool_and_an_interruption(page: Page, server: Server, fakes: Fakes) -> None:
     url = f"{server.url}/v1/realtime/calls"
-    await page.evaluate("([key, url]) => start('webrtc', key, url)", [await ephemeral_key(server), url])
+    await page.evaluate("([key, url]) => start('webrtc', key, url)", [await ephemeral_key(server, model="any"), url])
     await until(page, "told.cities.length > 0")
     await until(page, came("conversation.item.truncated"))
     await until(page, came("response.done", 4))
@@ -131,7 +112,7 @@ async def test_a_call_with_a_tool_and_an_interruption(page: Page, server: Server
 
 async def test_a_websocket_with_an_ephemeral_key(page: Page, server: Server) -> None:
     url = f"{server.url.replace('http', 'ws')}/v1/realtime?model=any"
-    await page.evaluate("([key, url]) => start('websocket', key, url)", [await ephemeral_key(server), url])
+    await page.evaluate("([key, url]) => start('websocket', key, url)", [await ephemeral_key(server, model="any"), url])
     await page.evaluate("session.sendMessage('What is the weather in Paris?')")
     await until(page, came("response.done", 2))
     assert await page.evaluate("told.cities") == ["Paris"]

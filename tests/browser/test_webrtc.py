@@ -4,23 +4,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import openai
 import pytest
 import pytest_asyncio
-import soundfile
 from playwright.async_api import Page, Route
 
 from tests import realtime_grammar
-from tests.browser.chromium import chromium
-from tests.browser.microphone import RATE_HZ
-from tests.integration.serving import Server, fake_engines, serving, settings_for, settled
+from tests.browser.stranger import WAIT_MS, ephemeral_key, keyed_server, listening_page
+from tests.integration.serving import Server, settled
 from tests.unit.conversation import Fakes
 
 pytestmark = pytest.mark.browser
 
-KEY = "a-key-of-this-test-0123456789"
-WAIT_MS = 20_000
 PAGE = """<!doctype html>
 <title>A call</title>
 <script>
@@ -67,20 +61,14 @@ def fakes() -> Fakes:
 
 @pytest_asyncio.fixture
 async def server(tmp_path: Path, fakes: Fakes) -> AsyncIterator[Server]:
-    async with serving(fake_engines(fakes), settings_for(tmp_path, server={"api_keys": [KEY]})) as server:
+    async with keyed_server(tmp_path, fakes) as server:
         yield server
 
 
 @pytest_asyncio.fixture
 async def page(server: Server, tmp_path: Path) -> AsyncIterator[Page]:
     """The page, its microphone silent for two seconds and then humming for one, twice."""
-    time_s = np.arange(RATE_HZ) / RATE_HZ
-    hum = 0.2 * sum(np.sin(2 * np.pi * 140 * k * time_s) / k for k in range(1, 12))
-    said = np.concatenate([np.zeros(2 * RATE_HZ), hum, np.zeros(3 * RATE_HZ), hum, np.zeros(9 * RATE_HZ)])
-    soundfile.write(tmp_path / "said.wav", said, RATE_HZ, subtype="PCM_16")
-    async with chromium(tmp_path / "said.wav", loop=False) as browser:
-        context = await browser.new_context(permissions=["microphone"])
-        page = await context.new_page()
+    async with listening_page(tmp_path / "said.wav", 2, 3, 9) as page:
 
         async def serve(route: Route) -> None:
             await route.fulfill(body=PAGE, content_type="text/html")
@@ -98,9 +86,7 @@ async def count(page: Page, type_: str, least: int = 1) -> None:
 
 async def test_a_page_talks_with_an_ephemeral_key(page: Page, server: Server, fakes: Fakes) -> None:
     fakes.llm.replies = ["One two three four five six seven eight nine ten eleven twelve thirteen fourteen.", "Yes."]
-    async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key=KEY) as client:
-        secret = await client.realtime.client_secrets.create(session={"type": "realtime", "instructions": "Be brief."})
-    await page.evaluate("key => call(key)", secret.value)
+    await page.evaluate("key => call(key)", await ephemeral_key(server, instructions="Be brief."))
     await count(page, "session.created")
     await count(page, "output_audio_buffer.started")
     await page.wait_for_function("peak > 0.1", timeout=WAIT_MS)

@@ -1,6 +1,6 @@
 """The official SDK, pointed at a server of the tests: what it accepts is right, and what it refuses is wrong."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,11 @@ class Talk:
     server: Server
     fakes: Fakes
     client: openai.AsyncOpenAI
+
+    @property
+    def asked(self) -> Sequence[tuple[str, str]]:
+        """What the model was last asked, after the instructions: roles and words."""
+        return [(message.role, message.content) for message in self.fakes.llm.requests[-1]][1:]
 
 
 @asynccontextmanager

@@ -13,10 +13,11 @@ from openai.resources.realtime.realtime import AsyncRealtimeConnection
 
 from avatar.core.audio import Pcm, float_to_pcm16, resample
 from tests import realtime_grammar
+from tests.integration.realtime_events import Noted
 
 
 @dataclass
-class Line:
+class Line(Noted):
     """A connection, and all that came over it."""
 
     connection: AsyncRealtimeConnection
@@ -48,15 +49,6 @@ class Line:
             audio = base64.b64encode(encode(data[start : start + step])).decode()
             await self.send("input_audio_buffer.append", audio=audio)
             await asyncio.sleep(0.04)
-
-    def of(self, type_: str) -> list[dict[str, Any]]:
-        return [event for event in self.events if event["type"] == type_]
-
-    @property
-    def order(self) -> list[str]:
-        """Types, runs of one once."""
-        types = [event["type"] for event in self.events]
-        return [one for one, before in zip(types, [None, *types], strict=False) if one != before]
 
     @property
     def audio(self) -> bytes:

@@ -15,17 +15,18 @@ from avatar.core.audio import Pcm
 from avatar.server.realtime.loudspeaker import Loudspeaker
 from avatar.server.realtime.webrtc_media import VoiceTrack, mono
 from tests import realtime_grammar
+from tests.integration.realtime_events import Noted
 
 SDP = {"Content-Type": "application/sdp"}
 
 
-class Caller:
+class Caller(Noted):
     """Has a microphone, hears what comes, and notes every event."""
 
     def __init__(self) -> None:
         self.peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self.channel = self.peer.createDataChannel("oai-events")
-        self.events: list[dict[str, Any]] = []
+        self.events = []
         self.heard: list[Pcm] = []
         self.location = ""
         self._mouth = Loudspeaker()
@@ -86,15 +87,6 @@ class Caller:
                 self._more.clear()
                 await self._more.wait()
         return self.of(type_)[count - 1]
-
-    def of(self, type_: str) -> list[dict[str, Any]]:
-        return [event for event in self.events if event["type"] == type_]
-
-    @property
-    def order(self) -> list[str]:
-        """Types, runs of one once."""
-        types = [event["type"] for event in self.events]
-        return [one for one, before in zip(types, [None, *types], strict=False) if one != before]
 
     @property
     def sound(self) -> Pcm:

@@ -1,4 +1,4 @@
-"""A page that is not ours beside a server with a key: an ephemeral key for it, and its microphone that hums at times."""
+"""A page that is not ours beside a server with a key: an ephemeral key, and a microphone that hums at times."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -38,3 +38,11 @@ async def talking_openai(folder: Path, fakes: Fakes | None = None, **settings: A
     ):
         yield Talk(server, fakes, client)
         await settled(lambda: fakes.llm.active == fakes.tts.active == fakes.stt.opened - fakes.stt.closed == 0)
+
+
+@asynccontextmanager
+async def talking_alone(folder: Path, fakes: Fakes) -> AsyncIterator[Talk]:
+    """The same with a place for one session, which is free again in the end."""
+    async with talking_openai(folder, fakes, admission={"max_sessions": 1, "wait_s": 0.2}) as talk:
+        yield talk
+        await settled(lambda: talk.server.service.sessions.active == 0)

@@ -15,10 +15,9 @@ from avatar.core.audio import Pcm, float_to_pcm16, resample
 from avatar.core.errors import EngineFailed
 from avatar.core.g711 import RATE_HZ, float_to_alaw, float_to_ulaw
 from avatar.engines.base import ToolCall
-from tests.integration.openai_client import Talk, talking_openai
+from tests.integration.openai_client import Talk, talking_alone
 from tests.integration.realtime_client import calling
 from tests.integration.realtime_events import SPOKEN_TURN
-from tests.integration.serving import settled
 from tests.unit.conversation import Fakes, tone
 
 SPEECH, QUIET = tone(0.3, 800), tone(0.0, 900)
@@ -37,9 +36,8 @@ def fakes() -> Fakes:
 
 @pytest_asyncio.fixture
 async def talk(tmp_path: Path, fakes: Fakes) -> AsyncIterator[Talk]:
-    async with talking_openai(tmp_path, fakes, admission={"max_sessions": 1, "wait_s": 0.2}) as talk:
+    async with talking_alone(tmp_path, fakes) as talk:
         yield talk
-        await settled(lambda: talk.server.service.sessions.active == 0)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest_asyncio
 from avatar.core.audio import float_to_pcm16, resample
 from avatar.server.realtime import calls, webrtc_call
 from tests import realtime_grammar
-from tests.integration.openai_client import Talk, talking_openai
+from tests.integration.openai_client import Talk, talking_alone, talking_openai
 from tests.integration.realtime_events import SPOKEN_TURN
 from tests.integration.serving import Server, fake_engines, serving, settings_for, settled
 from tests.integration.webrtc_client import Caller, calling, post
@@ -39,9 +39,8 @@ def fakes() -> Fakes:
 
 @pytest_asyncio.fixture
 async def talk(tmp_path: Path, fakes: Fakes) -> AsyncIterator[Talk]:
-    async with talking_openai(tmp_path, fakes, admission={"max_sessions": 1, "wait_s": 0.2}) as talk:
+    async with talking_alone(tmp_path, fakes) as talk:
         yield talk
-        await settled(lambda: is_free(talk.server))
 
 
 def is_free(server: Server) -> bool:

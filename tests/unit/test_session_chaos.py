@@ -42,7 +42,7 @@ class LiveCaller(FakeCaller):
         self.untimely: list[str] = []
 
     async def call(self, turn_id: str, call: ToolCall) -> CallOutcome:
-        live = self.session._live if self.session is not None else None
+        live = self.session._replies.live if self.session is not None else None
         if live is None or live.turn_id != turn_id:
             self.untimely.append(turn_id)
         return await super().call(turn_id, call)

@@ -92,7 +92,7 @@ async def test_what_ends_as_it_is_interrupted_is_in_the_next_prompt() -> None:
     fakes.llm.replies = ["😀", "All right."]
     async with talking(fakes, "push_to_talk") as client:
         client.session.say("first")
-        reply = client.session._reply
+        reply = client.session._replies.live
         assert reply is not None
         while not reply._task.done():  # noqa: ASYNC110  (before anybody else is told of it)
             await asyncio.sleep(0)

@@ -1,31 +1,29 @@
-"""One live session: joins the ears, the reply and the log, whatever the transport.
+"""One live session: joins the ears, the replies and the log, whatever the transport.
 
-A codec calls its methods and reads the outbox. It knows engine Protocols only. At any moment there is at most one
-reply, prepared or live; whoever starts another ends that one first.
+A codec calls its methods and reads the outbox. It knows engine Protocols only.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
 from avatar.conversation.ears import Ears
-from avatar.conversation.ending import Ending
 from avatar.conversation.log import ConversationLog
 from avatar.conversation.outbox import Outbox
 from avatar.conversation.overlap import Overlap
 from avatar.conversation.plan import Plan, Said
 from avatar.conversation.planner import Planner
 from avatar.conversation.push_to_talk import AudioBuffer, AudioKind, Decoder, Recording, check_is_raw
-from avatar.conversation.reply import Outcome, Reply, Spoken
+from avatar.conversation.replies import Listen, Replies
+from avatar.conversation.reply import Reply, Spoken
 from avatar.conversation.terms import Conduct, Engines, SessionOptions, SessionPolicy
 from avatar.conversation.tool_use import Caller
 from avatar.conversation.utterance import Utterance
 from avatar.core.audio import INPUT_RATE_HZ, ms_to_samples
-from avatar.core.errors import AvatarError, BadMessage, BufferLimit, ClientError, NoSpeech
+from avatar.core.errors import AvatarError, BadMessage, BufferLimit, NoSpeech
 from avatar.core.events import SpeechStarted, SpeechStopped, TranscriptReady
-from avatar.core.trace import Waste
 from avatar.core.turn_events import (
     AbandonTurn,
     Action,
@@ -42,7 +40,7 @@ from avatar.core.turn_events import (
     ResumeReply,
 )
 from avatar.core.turns import TurnPolicy
-from avatar.store.records import InputKind, new_id
+from avatar.store.records import new_id
 
 logger = logging.getLogger(__name__)
 
@@ -73,15 +71,11 @@ class LiveSession:
         self._decoder = decoder
         self._log = log
         self._planner = Planner(engines, policy.reply, log, caller)
-        self._ending = Ending(outbox, log, engines)
-        self._now = asyncio.get_running_loop().time
-        self._reply: Reply | None = None
-        self._asides: dict[str, Reply] = {}
         self._turn_id = new_id("turn")
-        self._live_utterance: Utterance | None = None
-        self._waste = Waste()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._buffer = AudioBuffer(options.audio, options.input_rate_hz, policy.buffer, self._now)
+        self._replies = Replies(engines, policy.reply, outbox, log, lambda: self.conduct, self._tell_ears, self._spawn)
+        now = asyncio.get_running_loop().time
+        self._buffer = AudioBuffer(options.audio, options.input_rate_hz, policy.buffer, now)
         self._ears: Ears | None = None
         if options.mode == "live":
             self._ears = self._new_ears(policy.turns.with_eagerness(options.eagerness), options.input_rate_hz)
@@ -95,7 +89,7 @@ class LiveSession:
                 check_is_raw(chunk)
             self._ears.hear(chunk)
             return
-        self._interrupt_live()
+        self._replies.interrupt()
         self._buffer.add(chunk)
 
     def end_audio(self) -> None:
@@ -105,7 +99,7 @@ class LiveSession:
         if self._buffer.empty:
             raise NoSpeech("No audio was sent since the last turn. Send audio, then `audio.end`.")
         recording = self._recording(self._buffer.take(), self._options.audio, self._options.input_rate_hz)
-        self._turn_at_once(recording.listen, "speech")
+        self._replies.begin(recording.listen, self._plan, "speech")
 
     def _recording(self, data: bytes, kind: AudioKind, rate_hz: int) -> Recording:
         return Recording(
@@ -128,7 +122,7 @@ class LiveSession:
             self._forget_speech(self._ears)
 
     def _forget_speech(self, ears: Ears) -> None:
-        self._discard_prepared()
+        self._replies.drop_prepared()
         utterance = ears.clear()
         if utterance is None:
             return
@@ -144,23 +138,19 @@ class LiveSession:
         async def typed() -> Said:
             return Said(text.strip(), self._options.language)
 
-        self._turn_at_once(typed, "text")
+        self._replies.begin(typed, self._plan, "text")
 
     def interrupt(self) -> None:
         """Stop the reply, if there is one."""
-        self._interrupt_live()
+        self._replies.interrupt()
 
     def played(self, turn_id: str, played_ms: float) -> None:
-        """The client's report of what it has really played. One of an older turn is of no use any more."""
-        if self._reply is not None and self._reply.turn_id == turn_id:
-            self._reply.report_played(played_ms)
+        """The client's report of what it has really played."""
+        self._replies.played(turn_id, played_ms)
 
     def audio_sent(self, turn_id: str) -> None:
         """The transport's report that the socket took audio of this turn."""
-        if self._reply is not None and self._reply.turn_id == turn_id:
-            if not self._reply.audible:
-                self._tell_ears(ReplyHeard())
-            self._reply.report_sent()
+        self._replies.sent(turn_id)
 
     def update(self, *, language: str | None, instructions: str | None) -> None:
         """Change what the turns to come use; None leaves a thing as it is."""
@@ -191,7 +181,7 @@ class LiveSession:
         self._options = replace(self._options, input_rate_hz=rate_hz)
         if turns is not None:
             self._ears = self._new_ears(turns, rate_hz, began_ms)
-            if self._live is not None:
+            if self._replies.live is not None:
                 self._tell_ears(ReplyBegan())
 
     def end_turn(self) -> bool:
@@ -208,39 +198,27 @@ class LiveSession:
         except NoSpeech:
             return Said("")
 
-    def respond(self, plan: Plan, listen: Callable[[], Awaitable[Said]], *, aside: bool = False) -> str:
+    def respond(self, plan: Plan, listen: Listen, *, aside: bool = False) -> str:
         """Reply without a turn of speech, by `plan`, once `listen` has told what was said; returns the reply's turn.
 
         It takes the place of the live reply, unless it is an `aside`: that is neither remembered nor saved, nobody
         interrupts it by speaking, and there may be several.
         """
-        if not aside:
-            self._interrupt_live()
-            self._discard_prepared()
-        reply = self._reply_at_once(listen, new_id("turn"), plan)
         if aside:
-            self._asides[reply.turn_id] = reply
-            reply.commit(self._now(), None, Waste())
-            self._spawn(self._see_aside_through(reply))
-        else:
-            self._go_live(reply, "text")
-        return reply.turn_id
+            return self._replies.begin_aside(listen, plan)
+        return self._replies.begin(listen, lambda: plan, "text")
 
     def cancel(self, turn_id: str) -> None:
         """Stop this reply, if it is live; an aside as well."""
-        if turn_id in self._asides:
-            self._asides[turn_id].interrupt()
-        elif self._live is not None and self._live.turn_id == turn_id:
-            self._interrupt_live()
+        self._replies.cancel(turn_id)
 
     def forget_prepared(self) -> None:
         """What a reply to this turn would be made of has changed."""
-        self._discard_prepared()
+        self._replies.drop_prepared()
 
     def spoken(self, turn_id: str) -> Spoken | None:
         """How the live reply, or an aside, sounds."""
-        reply = self._asides.get(turn_id) or self._live
-        return reply.spoken if reply is not None and reply.turn_id == turn_id else None
+        return self._replies.spoken(turn_id)
 
     def cut_heard(self, turn_id: str, heard_text: str) -> None:
         """The client knows better how much of a reply was heard."""
@@ -255,10 +233,7 @@ class LiveSession:
 
     async def aclose(self) -> None:
         """End the session: stop the reply, save what was heard, leave no task behind."""
-        for aside in self._asides.values():
-            aside.interrupt()
-        self._interrupt_live()
-        self._discard_prepared()
+        self._replies.cancel_all()
         if self._ears is not None:
             await self._ears.aclose()
         while self._tasks:
@@ -267,7 +242,7 @@ class LiveSession:
     # --- turns ----------------------------------------------------------------------------------
 
     def _new_ears(self, turns: TurnPolicy, rate_hz: int, began_ms: float = 0.0) -> Ears:
-        vad, end_of_turn, overlap = self._engines.vad, self._engines.end_of_turn, Overlap(lambda: self._live)
+        vad, end_of_turn, overlap = self._engines.vad, self._engines.end_of_turn, Overlap(lambda: self._replies.live)
         return Ears(vad, end_of_turn, self._new_utterance, overlap, turns, rate_hz, self._act, began_ms)
 
     def _new_utterance(self) -> Utterance:
@@ -282,7 +257,7 @@ class LiveSession:
         """Do what the turn-taking machine decided."""
         match action:
             case BeginTurn(at_ms):
-                self._waste = Waste()
+                self._replies.turn_begins()
                 self._outbox.put(SpeechStarted(at_ms))
             case AbandonTurn(speech_end_ms):
                 self._abandon(speech_end_ms)
@@ -291,23 +266,24 @@ class LiveSession:
             case PrepareReply():
                 self._prepare_spoken()
             case DropReply():
-                self._discard_prepared()
+                self._replies.drop_prepared()
             case CommitTurn():
                 self._commit_spoken(action)
 
     def _talked_over(self, action: LowerReply | HoldReply | ResumeReply | InterruptReply) -> None:
-        if self._live is None:
+        live = self._replies.live
+        if live is None:
             return
         match action:
             case LowerReply():
-                self._live.lower()
+                live.lower()
             case HoldReply():
-                self._live.hold()
+                live.hold()
             case ResumeReply():
-                self._live.resume()
+                live.resume()
             case InterruptReply():
                 if self.conduct.interrupts:
-                    self._barge_in(self._live)
+                    self._barge_in(live)
 
     def _abandon(self, speech_end_ms: float) -> None:
         assert self._ears is not None
@@ -315,129 +291,44 @@ class LiveSession:
         self._spawn(self._ears.take().aclose())
 
     def _prepare_spoken(self) -> None:
-        precedence = self._engines.precedence
-        if self._ears is None or self._ears.utterance is None or self._live is not None or not precedence.may_prepare():
-            return
-        if not self.conduct.answers:
-            return
-        self._reply = self._new_reply(self._ears.utterance.listen, self._turn_id, self._plan())
-        precedence.prepared(self, self._discard_prepared)
+        may_prepare = self.conduct.answers and self._replies.live is None and self._engines.precedence.may_prepare()
+        if may_prepare and self._ears is not None and self._ears.utterance is not None:
+            self._replies.prepare(self._ears.utterance.listen, self._turn_id, self._plan())
 
     def _commit_spoken(self, turn: CommitTurn) -> None:
         assert self._ears is not None
         turn_id, self._turn_id = self._turn_id, new_id("turn")
-        answers = self.conduct.answers and (self.conduct.interrupts or self._live is None)
         self._outbox.put(SpeechStopped(turn.speech_end_ms, turn_id))
         utterance = self._ears.take()
         utterance.end_drafts()
-        if not answers:
-            self._discard_prepared()
-            self._spawn(self._ending.hear_out(utterance, turn_id))
-            return
-        self._interrupt_live()
-        reply = self._reply or self._reply_at_once(utterance.listen, turn_id, self._plan())
-        endpoint_ms = self._ears.ms_since(turn.speech_end_ms)
-        self._go_live(reply, "speech", endpoint_ms, utterance)
-
-    def _turn_at_once(self, listen: Callable[[], Awaitable[Said]], kind: InputKind) -> None:
-        self._interrupt_live()
-        self._discard_prepared()
-        self._go_live(self._reply_at_once(listen, new_id("turn"), self._plan()), kind)
-
-    def _reply_at_once(self, listen: Callable[[], Awaitable[Said]], turn_id: str, plan: Plan) -> Reply:
-        """For a turn that is over already."""
-        self._engines.precedence.make_way()
-        return self._new_reply(listen, turn_id, plan)
-
-    def _new_reply(self, listen: Callable[[], Awaitable[Said]], turn_id: str, plan: Plan) -> Reply:
-        engines = self._engines
-        return Reply(turn_id, listen, plan, engines.llm, self._policy.reply, self._outbox, engines.precedence)
+        if self.conduct.answers and (self.conduct.interrupts or self._replies.live is None):
+            self._replies.commit(turn_id, self._plan, self._ears.ms_since(turn.speech_end_ms), utterance)
+        else:
+            self._replies.drop_prepared()
+            self._spawn(self._replies.ending.hear_out(utterance, turn_id))
 
     def _plan(self) -> Plan:
         if self.conduct.plan is not None:
             return self.conduct.plan()
         return self._planner.plan(self._options)
 
-    def _go_live(
-        self, reply: Reply, kind: InputKind, endpoint_ms: float | None = None, utterance: Utterance | None = None
-    ) -> None:
-        self._reply, self._live_utterance = reply, utterance
-        self._engines.precedence.settled(self)
-        reply.commit(self._now() - (endpoint_ms or 0.0) / 1000, endpoint_ms, self._waste if utterance else Waste())
-        self._tell_ears(ReplyBegan())
-        self._spawn(self._see_through(reply, kind, utterance))
-
-    # --- how a reply ends -----------------------------------------------------------------------
-
-    @property
-    def _live(self) -> Reply | None:
-        return self._reply if self._reply is not None and self._reply.committed else None
-
-    def _interrupt_live(self) -> None:
-        if self._live is not None:
-            self._end(self._live, self._live.interrupt())
-
     def _barge_in(self, reply: Reply) -> None:
         """The user speaks again. If nothing of the reply was heard yet, nor anything called for it, they had only
         paused: it is still one turn."""
-        utterance = self._live_utterance
+        utterance = self._replies.utterance
         outcome = reply.interrupt()
         unheard = outcome.status == "interrupted" and not outcome.heard_text and not outcome.calls
         if self._ears is None or utterance is None or not unheard or self.conduct.each_turn_stands:
-            self._end(reply, outcome)
+            self._replies.end(reply, outcome)
         elif utterance.pcm.size < ms_to_samples(MAX_CARRIED_TURNS * self._policy.turns.max_turn_ms, INPUT_RATE_HZ):
             replaced = self._ears.carry(utterance.pcm)
             if replaced is not None:
                 self._spawn(replaced.aclose())
-            self._forget_reply()
+            self._replies.forget()
         else:
-            self._end(reply, outcome)
-            self._ending.report(BufferLimit("You spoke for too long without a pause. Say it in smaller parts."), None)
-
-    def _discard_prepared(self) -> None:
-        if self._reply is not None and not self._reply.committed:
-            self._engines.precedence.settled(self)
-            self._waste = self._waste.plus(self._reply.tokens, self._reply.work_ms)
-            self._spawn(self._reply.drop())
-            self._reply = None
-
-    def _end(self, reply: Reply, outcome: Outcome) -> None:
-        """The first to see that a live reply has ended remembers it, before anything else can be asked."""
-        if self._reply is reply:
-            self._forget_reply()
-            # more than the model can read is nothing to remind it of; what was called has happened
-            if outcome.calls or not isinstance(outcome.error, ClientError):
-                self._log.remember(outcome)
-
-    def _forget_reply(self) -> None:
-        self._reply = None
-        self._tell_ears(ReplyEnded())
-
-    async def _see_through(self, reply: Reply, kind: InputKind, utterance: Utterance | None) -> None:
-        """Wait for the end of a committed reply; then remember, save and tell it, in this order."""
-        outcome = await reply.outcome()
-        self._end(reply, outcome)
-        unheard = outcome.status == "interrupted" and not outcome.said.text
-        if utterance is not None and unheard and self.conduct.each_turn_stands:
-            self._spawn(self._ending.hear_out(utterance, reply.turn_id))
-            return
-        if utterance is not None:
-            self._spawn(utterance.aclose())
-        is_turn = bool(outcome.said.text) or reply.is_unasked or not isinstance(outcome.error, ClientError | None)
-        if outcome.error is not None:
-            self._ending.report(outcome.error, reply.turn_id if is_turn else None)
-        if not is_turn:
-            if self.conduct.each_turn_stands:
-                self._outbox.put(TranscriptReady(reply.turn_id, "", is_answered=False))
-            return  # nothing was said, or not in a way we could use
-        await self._ending.conclude(reply, kind, outcome)
-
-    async def _see_aside_through(self, reply: Reply) -> None:
-        outcome = await reply.outcome()
-        del self._asides[reply.turn_id]
-        if outcome.error is not None:
-            self._ending.report(outcome.error, reply.turn_id)
-        self._ending.tell_done(reply, outcome)
+            self._replies.end(reply, outcome)
+            too_long = BufferLimit("You spoke for too long without a pause. Say it in smaller parts.")
+            self._replies.ending.report(too_long, None)
 
     def _tell_ears(self, event: ReplyBegan | ReplyHeard | ReplyEnded) -> None:
         if self._ears is not None:

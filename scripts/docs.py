@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from avatar.server import wire
+from avatar.server.wire import client, server
 from avatar.settings import ENV_PREFIX, Settings
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -153,8 +153,8 @@ def _settings_table(section: str, fields: dict[str, Schema]) -> str:
 def protocol(text: str) -> str:
     """`text` of `PROTOCOL.md` with fresh tables between its markers. Raises `ValueError` when a marker is missing."""
     for name, models, from_server in (
-        ("client messages", wire.ClientMessage, False),
-        ("server messages", wire.ServerMessage, True),
+        ("client messages", client.ClientMessage, False),
+        ("server messages", server.ServerMessage, True),
     ):
         begin, end = f"<!-- generated: {name} -->\n", "<!-- end -->"
         pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)

@@ -11,11 +11,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from avatar.server import wire
+from avatar.server.wire import client, server
 
 TARGET = Path(__file__).resolve().parents[1] / "web" / "src" / "wire.ts"
 HEADER = """// The messages of `/ws/chat`.
-// Generated from `src/avatar/server/wire.py` by `scripts/wire_types.py`: do not edit.
+// Generated from `src/avatar/server/wire/` by `scripts/wire_types.py`: do not edit.
 """
 SCALARS = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean", "null": "null"}
 
@@ -68,8 +68,8 @@ def render() -> str:
     return "\n".join(
         [
             HEADER,
-            union("ClientMessage", wire.ClientMessage, from_server=False),
-            union("ServerMessage", wire.ServerMessage, from_server=True),
+            union("ClientMessage", client.ClientMessage, from_server=False),
+            union("ServerMessage", server.ServerMessage, from_server=True),
         ]
     )
 

@@ -46,7 +46,6 @@ from avatar.server import (
     problems,
     uploads,
     voices,
-    wire,
 )
 from avatar.server.ephemeral import EphemeralKeys
 from avatar.server.openai import app as openai_app
@@ -56,6 +55,8 @@ from avatar.server.realtime import calls, client_secrets
 from avatar.server.realtime import socket as realtime
 from avatar.server.realtime.ice import IceServer
 from avatar.server.realtime.session import Session
+from avatar.server.wire.client import MAX_TEXT_CHARS
+from avatar.server.wire.server import Limits
 from avatar.settings import Settings, load
 from avatar.store import Store
 from avatar.tools.mcp_servers import McpServer, McpServers
@@ -177,15 +178,15 @@ class Service:
         )
 
     @property
-    def limits(self) -> wire.Limits:
+    def limits(self) -> Limits:
         """Bounds that clients are told."""
         conversation, server = self.settings.conversation, self.settings.server
-        return wire.Limits(
+        return Limits(
             max_buffer_bytes=conversation.max_buffer_bytes,
             max_buffer_chunks=conversation.max_buffer_chunks,
             max_utterance_s=conversation.max_utterance_s,
             max_message_bytes=server.max_message_bytes,
-            max_text_chars=wire.MAX_TEXT_CHARS,
+            max_text_chars=MAX_TEXT_CHARS,
         )
 
 

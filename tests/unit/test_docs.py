@@ -19,7 +19,7 @@ from avatar.core.errors import AvatarError, SetupError
 from avatar.core.turn_events import Action
 from avatar.core.turns import Phase
 from avatar.media.opus import encode_ogg_opus
-from avatar.server import wire
+from avatar.server.wire import client, server
 from avatar.settings import Section, Settings, load
 from tests.integration.serving import fake_engines, serving, settings_for
 from tests.unit.conversation import tone
@@ -74,7 +74,7 @@ def test_no_default_is_a_path_of_this_machine() -> None:
     assert str(ROOT) not in docs.CONFIGURATION.read_text()
 
 
-@pytest.mark.parametrize(("messages", "side"), [(wire.ClientMessage, "client"), (wire.ServerMessage, "server")])
+@pytest.mark.parametrize(("messages", "side"), [(client.ClientMessage, "client"), (server.ServerMessage, "server")])
 def test_every_message_and_field_is_documented(messages: Any, side: str) -> None:
     text = docs.PROTOCOL.read_text().partition(f"<!-- generated: {side} messages -->")[2].partition("<!-- end -->")[0]
     for model in get_args(get_args(messages)[0]):
@@ -145,10 +145,10 @@ def test_example_settings_load(page: Path, block: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", EXCHANGED)
 def test_messages_of_the_example_exchanges_are_of_the_wire(line: str) -> None:
     if line.startswith("→"):
-        wire.parse(line[2:])
+        client.parse(line[2:])
     else:
-        message = TypeAdapter[wire.ServerBase](wire.ServerMessage).validate_python(json.loads(line[2:]))
-        assert json.loads(wire.encode(message)) == json.loads(line[2:])
+        message = TypeAdapter[server.ServerBase](server.ServerMessage).validate_python(json.loads(line[2:]))
+        assert json.loads(server.encode(message)) == json.loads(line[2:])
 
 
 def test_the_readme_shows_the_example_client_as_it_is() -> None:

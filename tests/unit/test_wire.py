@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from avatar.core.errors import BadMessage
-from avatar.server import wire
+from avatar.server.wire import client, server
 
 LONG_SCHEMA = {"type": "object", "description": "x" * 8_192}
 
@@ -25,10 +25,10 @@ fields = st.sampled_from([*FIELDS, "x"])
 messages = st.dictionaries(fields, anything, max_size=4).flatmap(lambda body: types.map(lambda t: {**body, "type": t}))
 
 
-def read(text: str) -> wire.AnyClientMessage | None:
+def read(text: str) -> client.AnyClientMessage | None:
     """The message, or None for a refusal."""
     try:
-        return wire.parse(text)
+        return client.parse(text)
     except BadMessage:
         return None
 
@@ -68,30 +68,30 @@ def test_any_text_is_refused(text: str) -> None:
 )
 def test_a_refusal_says_what_is_wrong(text: str, says: str) -> None:
     with pytest.raises(BadMessage, match=says):
-        wire.parse(text)
+        client.parse(text)
 
 
 def test_defaults_of_a_start() -> None:
-    start = wire.parse('{"type": "session.start"}')
-    assert isinstance(start, wire.SessionStart)
+    start = client.parse('{"type": "session.start"}')
+    assert isinstance(start, client.SessionStart)
     assert (start.mode, start.audio, start.output.sample_rate) == ("push_to_talk", None, None)
 
 
 server_messages = st.one_of(
-    st.builds(wire.SpeechStarted, session_id=st.text(), at_ms=st.floats(0, 1e6)),
-    st.builds(wire.Transcript, session_id=st.text(), turn_id=st.text(), text=st.text(), is_final=st.booleans()),
-    st.builds(wire.ReplyText, session_id=st.text(), turn_id=st.text(), delta=st.text(), is_final=st.booleans()),
-    st.builds(wire.Error, code=st.text(), message=st.text(), fatal=st.booleans()),
-    st.builds(wire.Pong),
+    st.builds(server.SpeechStarted, session_id=st.text(), at_ms=st.floats(0, 1e6)),
+    st.builds(server.Transcript, session_id=st.text(), turn_id=st.text(), text=st.text(), is_final=st.booleans()),
+    st.builds(server.ReplyText, session_id=st.text(), turn_id=st.text(), delta=st.text(), is_final=st.booleans()),
+    st.builds(server.Error, code=st.text(), message=st.text(), fatal=st.booleans()),
+    st.builds(server.Pong),
 )
 
 
 @given(server_messages)
-def test_what_is_encoded_can_be_read_again(message: wire.ServerBase) -> None:
-    assert TypeAdapter(wire.ServerMessage).validate_json(wire.encode(message)) == message
+def test_what_is_encoded_can_be_read_again(message: server.ServerBase) -> None:
+    assert TypeAdapter(server.ServerMessage).validate_json(server.encode(message)) == message
 
 
 @pytest.mark.parametrize("delta", ["你好，世界", "😀", "half an emoji: \ud83d", "\udc00 and the other half", "nul \0"])
 def test_whatever_an_engine_says_can_be_sent(delta: str) -> None:
-    frame = wire.encode(wire.ReplyText(turn_id="turn_x", delta=delta)).encode("utf-8")
+    frame = server.encode(server.ReplyText(turn_id="turn_x", delta=delta)).encode("utf-8")
     assert json.loads(frame)["delta"] == delta

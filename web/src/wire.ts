@@ -1,5 +1,5 @@
 // The messages of `/ws/chat`.
-// Generated from `src/avatar/server/wire.py` by `scripts/wire_types.py`: do not edit.
+// Generated from `src/avatar/server/wire/` by `scripts/wire_types.py`: do not edit.
 
 /** Forget the audio sent since the last turn. */
 export interface AudioClear {

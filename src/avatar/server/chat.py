@@ -37,18 +37,19 @@ from avatar.core.events import (
     TranscriptReady,
 )
 from avatar.engines.base import Tool
-from avatar.server import wire
+from avatar.server.hosts import is_own_page
+from avatar.server.wire import client, server
 
 logger = logging.getLogger(__name__)
 
-_ALIKE: dict[type, Callable[..., wire.ServerBase]] = {
-    SpeechStarted: wire.SpeechStarted,
-    ReplyTextDelta: wire.ReplyText,
-    ReplyLowered: wire.ReplyLower,
-    ReplyHeld: wire.ReplyHold,
-    ReplyResumed: wire.ReplyResume,
-    ToolCalled: wire.ToolCall,
-    ToolReturned: wire.ToolResult,
+_ALIKE: dict[type, Callable[..., server.ServerBase]] = {
+    SpeechStarted: server.SpeechStarted,
+    ReplyTextDelta: server.ReplyText,
+    ReplyLowered: server.ReplyLower,
+    ReplyHeld: server.ReplyHold,
+    ReplyResumed: server.ReplyResume,
+    ToolCalled: server.ToolCall,
+    ToolReturned: server.ToolResult,
 }
 """Events whose messages have the very same fields."""
 
@@ -68,7 +69,7 @@ CLOSE_TRY_AGAIN_LATER = 1013
 def router(
     house: Callable[[], House],
     sessions: SessionManager,
-    limits: wire.Limits,
+    limits: server.Limits,
     send_timeout_s: float,
     origins: Sequence[str],
 ) -> APIRouter:
@@ -77,7 +78,7 @@ def router(
 
     @routes.websocket("/ws/chat")
     async def chat(socket: WebSocket) -> None:
-        if not _origin_is_ours(socket, origins):
+        if not is_own_page(socket, origins):
             await socket.close(CLOSE_POLICY)  # before accept: the browser sees 403
             return
         await socket.accept()
@@ -90,23 +91,17 @@ def router(
     return routes
 
 
-def _origin_is_ours(socket: WebSocket, origins: Sequence[str]) -> bool:
-    """A page of another site must not open a conversation through its visitor's browser (CSWSH)."""
-    origin = socket.headers.get("origin")
-    return origin is None or origin in origins or origin.partition("://")[2] == socket.headers.get("host")
-
-
 async def _refuse(socket: WebSocket, error: AvatarError) -> None:
     problem = describe(error)
     with suppress(WebSocketDisconnect):  # it did not wait for the answer
-        await socket.send_text(wire.encode(wire.Error(code=problem.code, message=problem.message, fatal=True)))
+        await socket.send_text(server.encode(server.Error(code=problem.code, message=problem.message, fatal=True)))
         await socket.close(CLOSE_TRY_AGAIN_LATER, problem.code)
 
 
 class Chat:
     """One connection: `_read` and `_write` run side by side, and the end of one is the end of both."""
 
-    def __init__(self, socket: WebSocket, house: House, limits: wire.Limits, send_timeout_s: float) -> None:
+    def __init__(self, socket: WebSocket, house: House, limits: server.Limits, send_timeout_s: float) -> None:
         self._socket = socket
         self._house = house
         self._limits = limits
@@ -175,44 +170,44 @@ class Chat:
             if isinstance(frame, bytes):
                 (await self._begun()).audio(frame)
             else:
-                await self._do(wire.parse(frame))
+                await self._do(client.parse(frame))
         except AvatarError as error:
             await self._complain(error)
 
-    async def _do(self, message: wire.AnyClientMessage) -> None:
+    async def _do(self, message: client.AnyClientMessage) -> None:
         match message:
-            case wire.Ping():
-                await self._send(wire.Pong(session_id=self._session_id))
-            case wire.SessionStart():
+            case client.Ping():
+                await self._send(server.Pong(session_id=self._session_id))
+            case client.SessionStart():
                 await self._start(message)
-            case wire.SessionUpdate():
+            case client.SessionUpdate():
                 await self._update(message, await self._begun())
             case _:
                 self._pass_on(message, await self._begun())
 
-    async def _update(self, message: wire.SessionUpdate, session: HoldingSession) -> None:
+    async def _update(self, message: client.SessionUpdate, session: HoldingSession) -> None:
         if message.voice_id is not None:
             await self._house.change_voice(session, message.voice_id, self._outbox)
         session.update(language=message.language, instructions=message.instructions)
 
-    def _pass_on(self, message: wire.AnyClientMessage, session: HoldingSession) -> None:
+    def _pass_on(self, message: client.AnyClientMessage, session: HoldingSession) -> None:
         match message:
-            case wire.AudioEnd():
+            case client.AudioEnd():
                 session.end_audio()
-            case wire.AudioClear():
+            case client.AudioClear():
                 session.clear_audio()
-            case wire.Text():
+            case client.Text():
                 session.say(message.text)
-            case wire.Interrupt():
+            case client.Interrupt():
                 session.interrupt()
-            case wire.Playback():
+            case client.Playback():
                 session.played(message.turn_id, message.played_ms)
-            case wire.ToolApprove():
+            case client.ToolApprove():
                 session.toolbox.approve(message.call_id, message.approve)
-            case wire.ToolAnswer():
+            case client.ToolAnswer():
                 session.toolbox.result(message.call_id, message.text, message.is_error)
 
-    async def _start(self, message: wire.SessionStart) -> None:
+    async def _start(self, message: client.SessionStart) -> None:
         if self._started:
             raise BadMessage("`session.start` must be the first message. Open a new connection for another session.")
         audio = message.audio
@@ -240,27 +235,28 @@ class Chat:
 
     async def _open(self, request: Request) -> HoldingSession:
         opened = await self._house.open(request, self._outbox)
-        if self._session is not None:  # the default one, of which nothing was used
-            await self._session.aclose()
-        self._session = opened.session
-        await self._send(
-            wire.SessionReady(
-                session_id=self._session_id,
-                conversation_id=opened.conversation_id,
-                resume_token=opened.resume_token,
-                mode=opened.options.mode,
-                engines=self._house.engines.names(),
-                output=wire.ReadyOutput(sample_rate=opened.options.output_rate_hz),
-                limits=self._limits,
-            )
+        unused, self._session = self._session, opened.session
+        ready = server.SessionReady(
+            session_id=self._session_id,
+            conversation_id=opened.conversation_id,
+            resume_token=opened.resume_token,
+            mode=opened.options.mode,
+            engines=opened.session.engines.names(),
+            output=server.ReadyOutput(sample_rate=opened.options.output_rate_hz),
+            limits=self._limits,
         )
+        try:
+            await self._send(ready)
+        finally:
+            if unused is not None:  # the default one
+                await unused.aclose()
         return opened.session
 
     async def _complain(self, error: BaseException, *, fatal: bool = False) -> None:
         problem = describe(error)
         fatal = fatal or problem.fatal
         await self._send(
-            wire.Error(session_id=self._session_id, code=problem.code, message=problem.message, fatal=fatal)
+            server.Error(session_id=self._session_id, code=problem.code, message=problem.message, fatal=fatal)
         )
 
     # --- server to client -----------------------------------------------------------------------
@@ -275,14 +271,14 @@ class Chat:
             if self._session is not None:
                 self._session.audio_sent(event.turn_id)
 
-    async def _send(self, message: wire.ServerBase | bytes) -> None:
+    async def _send(self, message: server.ServerBase | bytes) -> None:
         """Send one frame; `_watch` ends a session whose client does not read."""
         async with self._sending:
             self._sending_since_s = self._now()
             if isinstance(message, bytes):
                 await self._socket.send_bytes(message)
             else:
-                await self._socket.send_text(wire.encode(message))
+                await self._socket.send_text(server.encode(message))
             self._sending_since_s = math.inf
 
     async def _watch(self) -> None:
@@ -292,27 +288,27 @@ class Chat:
             if self._now() - self._sending_since_s > self._send_timeout_s:
                 raise TimeoutError
 
-    def _message(self, event: SessionEvent) -> wire.ServerBase:
+    def _message(self, event: SessionEvent) -> server.ServerBase:
         known = self._session_id
         alike = _ALIKE.get(type(event))
         if alike is not None:
             return alike(session_id=known, **vars(event))
         match event:
             case SpeechStopped(at_ms):
-                return wire.SpeechStopped(session_id=known, at_ms=at_ms)
+                return server.SpeechStopped(session_id=known, at_ms=at_ms)
             case TranscriptReady(turn_id, text, is_final):
-                return wire.Transcript(session_id=known, turn_id=turn_id, text=text, is_final=is_final)
+                return server.Transcript(session_id=known, turn_id=turn_id, text=text, is_final=is_final)
             case ReplyTextDone(turn_id, text):
-                return wire.ReplyText(session_id=known, turn_id=turn_id, delta="", is_final=True, text=text)
+                return server.ReplyText(session_id=known, turn_id=turn_id, delta="", is_final=True, text=text)
             case ReplyAudioStarted(turn_id, rate_hz):
-                return wire.ReplyAudio(session_id=known, turn_id=turn_id, sample_rate=rate_hz)
+                return server.ReplyAudio(session_id=known, turn_id=turn_id, sample_rate=rate_hz)
             case ReplyDone(turn_id, status, heard_text, metrics):
-                timings = wire.ReplyMetrics(**asdict(metrics))
-                return wire.ReplyDone(
+                timings = server.ReplyMetrics(**asdict(metrics))
+                return server.ReplyDone(
                     session_id=known, turn_id=turn_id, status=status, heard_text=heard_text, metrics=timings
                 )
             case ErrorOccurred(problem, error_turn_id):
-                return wire.Error(
+                return server.Error(
                     session_id=known,
                     code=problem.code,
                     message=problem.message,

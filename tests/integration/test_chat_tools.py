@@ -1,5 +1,6 @@
 """Tools in `/ws/chat`: a real MCP server, a real socket, a model that calls as the test says."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from avatar.conversation.opening import Request
+from avatar.conversation.outbox import Outbox
 from avatar.engines.base import ToolCall
 from tests.integration.mcp_serving import COMMAND, ENV
 from tests.integration.serving import Server, WireClient, fake_engines, serving, settings_for, settled
@@ -176,3 +179,19 @@ async def test_a_session_without_a_server_that_is_wanted_says_so_and_goes_on(tmp
         await say(client)
         assert (await client.until("reply.done"))["status"] == "completed"
         assert fakes.llm.tools == [()]
+
+
+async def test_a_session_whose_closing_is_cut_short_asks_no_server_any_more(server: Server) -> None:
+    opened = await server.service.house().open(Request(tools=()), Outbox())
+    opened.session.say("hello")
+    await asyncio.sleep(0.05)
+    closing = asyncio.create_task(opened.session.aclose())
+    await asyncio.sleep(0)  # it waits for the turn to be saved
+    closing.cancel()
+    await asyncio.wait([closing])
+    assert closing.cancelled()
+    assert "tools of tests" not in {task.get_name() for task in asyncio.all_tasks()}
+    speech = server.service.lineup.seats["tts"].loaded
+    assert speech is not None
+    assert speech.holds == 0
+    await opened.session.aclose()

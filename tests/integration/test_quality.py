@@ -8,10 +8,15 @@ from tests.integration.serving import fake_engines, serving, settings_for
 async def test_high_quality_is_spoken_by_the_other_engine(tmp_path: Path) -> None:
     settings = settings_for(tmp_path, tts={"high_engine": "espeak-ng"})
     async with serving(fake_engines(), settings) as server:
-        for quality, rate_hz in (("high", 22_050), ("fast", 24_000), ("high", 22_050)):
+        for quality, rate_hz, name in (
+            ("high", 22_050, "espeak-ng (en-us)"),
+            ("fast", 24_000, "fake text to speech"),
+            ("high", 22_050, "espeak-ng (en-us)"),
+        ):
             async with server.client() as client:
                 ready = await client.start(quality=quality)
                 assert ready["output"]["sample_rate"] == rate_hz
+                assert ready["engines"]["tts"] == name
                 await client.send("text", text="Hello?")
                 assert (await client.until("reply.done"))["status"] == "completed"
             assert client.pcm.size

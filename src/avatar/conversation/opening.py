@@ -5,7 +5,7 @@ What all sessions share lives here: engines, policy, decoder, store. Knows no wi
 
 import hmac
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
@@ -58,15 +58,12 @@ class Request:
 class HoldingSession(LiveSession):
     """A session that lets go of its engines and tools when it is closed."""
 
-    held: ExitStack
+    held: AsyncExitStack
     toolbox: Toolbox
 
     async def aclose(self) -> None:
-        try:
+        async with self.held:
             await super().aclose()
-            await self.toolbox.aclose()
-        finally:
-            self.held.close()
 
 
 @dataclass(frozen=True)
@@ -130,11 +127,11 @@ class House:
 
         Raises `BadMessage`, `NotFound` for a voice or conversation that is not there, `Overloaded` without engines.
         """
-        with ExitStack() as held:
+        async with AsyncExitStack() as held:
             hold = self.lineup.hold()
             held.callback(hold.release)
             engines, lack = await self._with_quality(request, hold.engines, outbox, held)
-            opened = await self._open(request, outbox, engines)
+            opened = await self._open(request, outbox, engines, held)
             held.enter_context(self.voices.telling_of_deletions(partial(self._lose_voice, opened.session, outbox)))
             opened.session.held = held.pop_all()
         if lack:  # no `await` follows, so `session.ready` goes out before it
@@ -142,7 +139,7 @@ class House:
         return opened
 
     async def _with_quality(
-        self, request: Request, engines: Engines, outbox: Outbox, held: ExitStack
+        self, request: Request, engines: Engines, outbox: Outbox, held: AsyncExitStack
     ) -> tuple[Engines, str]:
         """The engines, with the better voice if it is asked for and can be had; else why not."""
         if request.quality == "fast" or self.high is None:
@@ -168,7 +165,7 @@ class House:
         ):
             await self.voices.teach(tts, profile.id)
 
-    async def _open(self, request: Request, outbox: Outbox, engines: Engines) -> Opened:
+    async def _open(self, request: Request, outbox: Outbox, engines: Engines, held: AsyncExitStack) -> Opened:
         audio = request.audio or ("pcm16" if request.mode == "live" else "webm")
         if request.mode == "live" and audio != "pcm16":
             raise BadMessage("Live mode takes `pcm16` audio; recordings (`webm`) are for push_to_talk.")
@@ -187,6 +184,7 @@ class House:
         )
         servers = McpServers(()) if request.tools is None else self.mcp
         toolbox = Toolbox(servers, request.tools or (), self.policy.tools, outbox)
+        held.push_async_callback(toolbox.aclose)
         session = HoldingSession(options, engines, self.policy, self.decoder, log, outbox, toolbox)
         session.toolbox = toolbox
         if choice.notice:  # no `await` follows, so `session.ready` goes out before it

@@ -39,6 +39,7 @@ class Jobs:
         self._policy = policy
         self._slots = asyncio.Semaphore(policy.workers)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._renewed: set[str] = set()
 
     def check_room(self) -> None:
         """Raises `Overloaded` when too many wait."""
@@ -46,8 +47,11 @@ class Jobs:
             raise Overloaded("Too many voices are being enrolled at the moment; try again in a few minutes.")
 
     def submit(self, key: str, attempts_before: int = 0) -> None:
-        """Run the job of `key`, unless it is waiting or running already."""
-        if key not in self._tasks:
+        """Run the job of `key`. One that waits is enough; one that runs may know what it is about no more: it is run
+        once more."""
+        if key in self._tasks:
+            self._renewed.add(key)
+        else:
             task = asyncio.create_task(self._run(key, attempts_before), name=f"job {key}")
             self._tasks[key] = task
             task.add_done_callback(lambda _: self._tasks.pop(key, None))
@@ -69,11 +73,16 @@ class Jobs:
             attempts += 1
             try:
                 async with self._slots, asyncio.timeout(self._policy.timeout_s):
+                    self._renewed.discard(key)
                     await self._work(key)
-                return
+                if key not in self._renewed:
+                    return
+                attempts = 0
+                continue
             except Exception as error:
                 told = self._in_our_words(error)
-                again = attempts < self._policy.attempts and not isinstance(told, ClientError | SetupError)
+                may_pass = attempts < self._policy.attempts and not isinstance(told, ClientError | SetupError)
+                again = may_pass or key in self._renewed
                 logger.log(
                     logging.DEBUG if isinstance(told, ClientError) else logging.WARNING,
                     "attempt %d of the job %s failed: %s",

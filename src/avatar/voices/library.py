@@ -215,9 +215,10 @@ class VoiceLibrary:
             if is_default:
                 self.ready(voice_id)
             changed = replace(before, **{key: value for key, value in changes.items() if value is not None})
-            if changed.is_default and not before.is_default and (old := self.default):
-                self._profiles[old.id] = replace(old, is_default=False)
+            old = self.default
             await self._save(changed)
+            if changed.is_default and old is not None and old.id != voice_id:
+                self._profiles[old.id] = replace(old, is_default=False)  # as in the store
             if _key(changed) != _key(before) and changed.status == "ready":
                 await _disk(self._forget_conditioning, before)
                 self._jobs.submit(voice_id)
@@ -231,9 +232,10 @@ class VoiceLibrary:
         profile = self.get(voice_id)
         await self._jobs.cancel(voice_id)
         async with self._changing:
-            if self._profiles.pop(voice_id, None) is None:
+            if voice_id not in self._profiles:
                 return
             await self._rows.delete(voice_id)
+            del self._profiles[voice_id]
             self._progress.pop(voice_id, None)
             for cloner in self._taught:
                 cloner.forget(voice_id)

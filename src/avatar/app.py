@@ -65,6 +65,7 @@ from avatar.voices.library import MAX_UPLOAD_BYTES, VoiceLibrary
 
 logger = logging.getLogger(__name__)
 
+STARTING = "The server is starting. Try again in a moment."
 SECRET_BYTES = 32  # as long as what HMAC-SHA-256 makes of it
 
 
@@ -98,6 +99,15 @@ class Service:
         self.ephemeral = EphemeralKeys[Session]()
         ice = [IceServer(**dict(server)) for server in settings.webrtc.ice_servers]
         self.calls = calls.Calls(self.house, self.sessions, ice, settings.server.send_timeout_s)
+        admission, media = settings.admission, settings.media
+        self.openai = OpenAIService(
+            self.house,
+            SessionManager(admission.max_requests, admission.wait_s, what="places for requests"),
+            settings.server.send_timeout_s,
+            media.max_upload_bytes,
+            media.max_upload_s,
+            self.provenance,
+        )
         self._store: Store | None = None
         self._library: VoiceLibrary | None = None
         self._house: House | None = None
@@ -148,34 +158,21 @@ class Service:
     def store(self) -> Store:
         """The open store."""
         if self._store is None:
-            raise StoreError("The server is starting. Try again in a moment.")
+            raise StoreError(STARTING)
         return self._store
 
     def library(self) -> VoiceLibrary:
         """The voices people brought."""
         if self._library is None:
-            raise StoreError("The server is starting. Try again in a moment.")
+            raise StoreError(STARTING)
         return self._library
 
     def house(self) -> House:
         """What sessions need; while a stage has no engine, `Overloaded`."""
         if self._house is None:
-            raise Overloaded("The server is starting. Try again in a moment.")
+            raise Overloaded(STARTING)
         self.lineup.require()
         return self._house
-
-    @property
-    def openai(self) -> OpenAIService:
-        """What the routes below `/v1` need."""
-        admission, media = self.settings.admission, self.settings.media
-        return OpenAIService(
-            self.house,
-            SessionManager(admission.max_requests, admission.wait_s, what="places for requests"),
-            self.settings.server.send_timeout_s,
-            media.max_upload_bytes,
-            media.max_upload_s,
-            self.provenance,
-        )
 
     @property
     def limits(self) -> Limits:
@@ -264,13 +261,7 @@ def assemble(service: Service) -> FastAPI:
             settings.tts.high_engine,
         )
     )
-    app.include_router(
-        voices.router(
-            service.library,
-            lambda: service.house().speaker(),
-            service.provenance,
-        )
-    )
+    app.include_router(voices.router(service.library, lambda: service.house().speaker(), service.provenance))
     app.include_router(events.router(service.feed, server.send_timeout_s, server.allowed_origins))
     beginnings = (
         client_secrets.router(service.house, service.ephemeral),

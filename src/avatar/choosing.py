@@ -5,7 +5,6 @@ With `app.py` and the command line it is the only code that sees settings, hub a
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from avatar.conversation.lineup import Pick
@@ -30,20 +29,26 @@ class Choosing:
 
 def survey(settings: Settings) -> tuple[Choosing, ...]:
     """The choice of every stage. Raises nothing: a stage without an engine says why."""
-    specs = (*BUILTIN, *plug_ins())
-    facts = gather_facts(settings.models_dir, specs, has_voices(settings.data_dir))
+    specs = engine_specs()
+    facts = _gather_facts(settings, specs)
     return tuple(_choose(stage, _wish(settings, stage), facts, specs) for stage in STAGES)
 
 
-def has_voices(data_dir: Path) -> bool:
-    """Whether a voice has been enrolled; the database is not open yet when engines are chosen."""
-    return any(data_dir.glob("voices/voice_*/reference.wav"))
+def engine_specs() -> tuple[EngineSpec, ...]:
+    """Every engine that is known, ours first."""
+    return (*BUILTIN, *plug_ins())
 
 
-def gather_facts(models_dir: Path, specs: Sequence[EngineSpec], has_voices: bool = False) -> Facts:
-    """What is installed, which weights are here, and how much GPU memory is free."""
-    files = {path.name: path for path in presence.local_ggufs(models_dir)}
-    return Facts(installed_packages(specs), presence.present(models_dir), files, free_vram_bytes(), has_voices)
+def _gather_facts(settings: Settings, specs: Sequence[EngineSpec]) -> Facts:
+    """What is installed, which weights are here, how much GPU memory is free, and whether a voice has been enrolled,
+    as the disk says: the database is not open yet when engines are chosen."""
+    return Facts(
+        installed_packages(specs),
+        presence.present(settings.models_dir),
+        {path.name: path for path in presence.local_ggufs(settings.models_dir)},
+        free_vram_bytes(),
+        any(settings.data_dir.glob("voices/voice_*/reference.wav")),
+    )
 
 
 def picks(choosings: Sequence[Choosing], settings: Settings) -> dict[Stage, Pick]:
@@ -64,8 +69,8 @@ def pick(settings: Settings, stage: Stage, engine: str | None, model: str | None
     Only weights of the models folder can be wished for: a path of the server's is not for clients to choose.
     """
     wish = _wish(settings, stage, engine, model)
-    specs = (*BUILTIN, *plug_ins())
-    facts = gather_facts(settings.models_dir, specs, has_voices(settings.data_dir))
+    specs = engine_specs()
+    facts = _gather_facts(settings, specs)
     choice = _told(choose(stage, wish, facts, specs), facts)
     if model and choice.weights and choice.weights not in (*facts.weights.values(), *facts.files.values()):
         raise SetupError(f"`{model}` is not in the models folder. Put it there first.")
@@ -74,17 +79,16 @@ def pick(settings: Settings, stage: Stage, engine: str | None, model: str | None
 
 def options(settings: Settings) -> list[Option]:
     """Every engine of every stage: whether it could be loaded now, and with which models."""
-    specs = (*BUILTIN, *plug_ins())
-    facts = gather_facts(settings.models_dir, specs, has_voices(settings.data_dir))
+    specs = engine_specs()
+    facts = _gather_facts(settings, specs)
     return [_option(spec, settings, facts) for spec in specs]
 
 
 def _option(spec: EngineSpec, settings: Settings, facts: Facts) -> Option:
     found = _choose(spec.stage, _wish(settings, spec.stage, spec.name), facts, [spec])
     why_not = found.problem.partition(f"{spec.name}: ")[2] or found.problem
-    keys = dict.fromkeys((*spec.weights, *spec.gpu_weights))
     files = facts.files if spec.takes == "file" and spec.stage == "llm" else ()
-    return Option(spec.stage, spec.name, why_not, (*(key for key in keys if key in facts.weights), *files))
+    return Option(spec.stage, spec.name, why_not, (*(key for key in spec.catalog_keys if key in facts.weights), *files))
 
 
 def _pick(choice: Choice, wish: Wish) -> Pick:

@@ -18,8 +18,6 @@ from avatar.core.audio import INPUT_RATE_HZ, resample
 from avatar.core.errors import NotFound, SetupError
 from avatar.core.voices import Reference, VoiceProfile
 from avatar.engines.base import ClonesVoices, Engine, SpeechToText, Stage, TextToSpeech
-from avatar.engines.builtin import BUILTIN
-from avatar.engines.registry import plug_ins
 from avatar.settings import Settings
 from avatar.store import Store
 from avatar.voices.embedding import cosine, mean_vector
@@ -27,7 +25,6 @@ from avatar.voices.enrolment import condition, conditioning_key
 from avatar.voices.folder import REFERENCE_RATE_HZ, VoiceFolder
 from avatar.voices.similarity import ALIKE, SENTENCES, sentences, word_error_rate
 
-_NEEDED: tuple[Stage, ...] = ("vad", "stt", "tts")
 _SAY_TIMEOUT_S = 300.0
 
 WORD_ERRORS = 0.35
@@ -116,12 +113,8 @@ class RoundTrip:
 
 def speakers(key: str) -> list[str]:
     """The speech engines that a catalog key is weights of, or the one that has this name and needs none."""
-    specs = [spec for spec in (*BUILTIN, *plug_ins()) if spec.stage == "tts"]
-    return [
-        spec.name
-        for spec in specs
-        if key in (*spec.weights, *spec.gpu_weights) or (key == spec.name and not spec.weights)
-    ]
+    specs = [spec for spec in choosing.engine_specs() if spec.stage == "tts"]
+    return [spec.name for spec in specs if key in spec.catalog_keys or (key == spec.name and not spec.weights)]
 
 
 async def round_trip(settings: Settings, engine: str, model: str | None = None) -> RoundTrip:
@@ -179,10 +172,10 @@ def _find(profiles: list[VoiceProfile], wanted: str) -> VoiceProfile:
 
 async def _build(settings: Settings, closing: AsyncExitStack) -> dict[Stage, Engine]:
     engines: dict[Stage, Engine] = {}
-    chosen = [found for found in choosing.survey(settings) if found.stage in _NEEDED]
+    chosen = [found for found in choosing.survey(settings) if found.stage in voicing.NEEDED]
     for stage, pick in choosing.picks(chosen, settings).items():
         engines[stage] = await _started(pick, closing)
-    if len(engines) < len(_NEEDED):
+    if len(engines) < len(voicing.NEEDED):
         raise SetupError("Scoring wants voice activity, speech to text and speech.")
     return engines
 

@@ -18,7 +18,8 @@ from avatar.voices.library import VoiceLibrary
 from avatar.voices.quality import FRAME_SAMPLES
 
 SPEAKER_WEIGHTS = "ge2e-speaker"
-_NEEDED: tuple[Stage, ...] = ("vad", "stt", "tts")
+NEEDED: tuple[Stage, ...] = ("vad", "stt", "tts")
+"""What enrolment, and the measuring of a voice, works with."""
 
 
 def enrolment(engine_for: Callable[[Stage], Engine], decoder: DecoderPool | None, models_dir: Path) -> Enrolment:
@@ -69,7 +70,7 @@ async def transcribe(stt: SpeechToText, pcm: Pcm, language: str | None) -> tuple
 
 def introduce(lineup: Lineup, library: VoiceLibrary) -> None:
     """Let the library know the speech engine that serves now, once all that enrolment needs is there."""
-    loaded = {stage: lineup.seats[stage].loaded for stage in _NEEDED}
+    loaded = {stage: lineup.seats[stage].loaded for stage in NEEDED}
     tts = loaded["tts"]
     if tts is not None and all(loaded.values()):
         clones = isinstance(tts.engine, ClonesVoices) and tts.engine.capabilities.clones

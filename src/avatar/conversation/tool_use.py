@@ -9,6 +9,7 @@ approval: those are a `Caller`'s. Nothing is called before the turn is committed
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -161,6 +162,11 @@ def offer_cost(tools: Sequence[Tool], count_tokens: Callable[[str], int]) -> int
     """What it takes of the context to have them on offer."""
     written = (json.dumps([tool.name, tool.description, tool.parameters], ensure_ascii=False) for tool in tools)
     return sum(count_tokens(text) + MESSAGE_OVERHEAD_TOKENS for text in written)
+
+
+def callable_name(name: str) -> str:
+    """A tool's name as models take it: letters, digits, `_` and `-`, up to 64, as OpenAI has it."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:64]
 
 
 def readable_arguments(arguments: str) -> str:

@@ -6,7 +6,6 @@ each call: one `ToolCalled`, then one `ToolReturned`. Knows no wire, and no repl
 
 import asyncio
 import logging
-import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import TypeVar
 
 from avatar.conversation.outbox import Outbox
 from avatar.conversation.terms import ToolPolicy
-from avatar.conversation.tool_use import CallOutcome
+from avatar.conversation.tool_use import CallOutcome, callable_name
 from avatar.core.errors import AvatarError, NotFound, Problem, describe
 from avatar.core.events import ErrorOccurred, ToolCalled, ToolReturned
 from avatar.engines.base import Tool, ToolCall
@@ -28,8 +27,6 @@ TOOLS_UNAVAILABLE = "TOOLS_UNAVAILABLE"
 """Code of the message that the tools of a server cannot be had."""
 LISTING_S = 3.0
 """So long after it began a session's first reply waits for servers to say what they offer; then it does without."""
-MAX_NAME_CHARS = 64
-"""Of a function, for OpenAI and whoever follows it."""
 
 INTERRUPTED = "Interrupted."
 NO_SUCH_TOOL = CallOutcome("There is no tool of that name.", is_error=True)
@@ -111,9 +108,8 @@ class Toolbox:
     def _add(self, connection: McpConnection, tool: McpTool) -> None:
         """By its own name; by its server's and its own if the former is taken."""
         label = connection.server.label
-        name = next(
-            (name for name in (_named(tool.name), _named(f"{label}-{tool.name}")) if name not in self._offers), ""
-        )
+        names = (callable_name(tool.name), callable_name(f"{label}-{tool.name}"))
+        name = next((name for name in names if name not in self._offers), "")
         if not name or len(self._offers) >= MAX_TOOLS:
             logger.warning("the MCP server %s has more tools than can be offered", label)
             return
@@ -179,7 +175,3 @@ class Toolbox:
             listing.cancel()
         if self._listings:
             await asyncio.wait(self._listings.values())
-
-
-def _named(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:MAX_NAME_CHARS]

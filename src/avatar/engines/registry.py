@@ -63,6 +63,11 @@ class EngineSpec:
     praise: str = ""
     why_not: Callable[[Facts, Wish], str | None] = lambda facts, wish: None
 
+    @property
+    def catalog_keys(self) -> tuple[str, ...]:
+        """All weights it can use."""
+        return tuple(dict.fromkeys((*self.weights, *self.gpu_weights)))
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -159,7 +164,7 @@ def _judge(spec: EngineSpec, wish: Wish, facts: Facts) -> tuple[str | None, Path
 
 
 def _named_weights(spec: EngineSpec, model: str, facts: Facts) -> tuple[str | None, Path | None, str]:
-    if model in (*spec.weights, *spec.gpu_weights):
+    if model in spec.catalog_keys:
         if model in facts.weights:
             return None, facts.weights[model], f"weights {model}"
         return f"the weights `{model}` are not here; `avatar models fetch {model}` gets them", None, ""

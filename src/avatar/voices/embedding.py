@@ -16,7 +16,6 @@ from avatar.core.audio import INPUT_RATE_HZ, Pcm
 from avatar.voices.checkpoint import read_tensors
 
 DIMENSIONS = 256
-WINDOW_S = 1.6
 
 _FFT = 400  # 25 ms
 _HOP = 160  # 10 ms

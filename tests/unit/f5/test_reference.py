@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save
 
 from avatar.core.audio import Pcm, silence
 from avatar.engines.tts.f5.reference import BEST_S, TARGET_RMS, Voice, from_bytes, hear, to_bytes, with_end
@@ -85,6 +86,8 @@ def test_a_voice_is_kept_and_taken_up_again() -> None:
         to_bytes(Voice(torch.zeros(1, 100), "a")),
         to_bytes(Voice(torch.zeros(9, 100), "")),
         to_bytes(Voice(torch.zeros(9, 100).half(), "a")),
+        save({"mel": torch.zeros(9, 100), "text": torch.zeros(2), "gain": torch.tensor(1.0)}),
+        save({"mel": torch.zeros(9, 100), "text": torch.tensor([255], dtype=torch.uint8), "gain": torch.tensor(1.0)}),
     ],
 )
 def test_anything_else_is_refused(wrong: bytes) -> None:

@@ -1,10 +1,10 @@
 """Tools on offer in a session or a response: functions of the client's, and MCP servers."""
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from avatar.conversation.tool_use import callable_name
 from avatar.server.realtime.model import Strict, Text
 
 MAX_TOOLS = 128
@@ -54,8 +54,8 @@ class McpTool(Strict):
 
 
 def offered_name(server_label: str, name: str) -> str:
-    """What models know a server's tool by: they take letters, digits, `_` and `-`, up to 64."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", f"{server_label}-{name}")[:64]
+    """What models know a server's tool by."""
+    return callable_name(f"{server_label}-{name}")
 
 
 def is_allowed(server: McpTool, name: str, read_only: bool) -> bool:

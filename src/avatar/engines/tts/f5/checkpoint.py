@@ -21,7 +21,7 @@ from avatar.engines.tts.f5.mel import BANDS, HOP_SAMPLES, N_FFT, SAMPLE_RATE_HZ,
 from avatar.engines.tts.f5.vocos import Vocos, VocosShape
 from avatar.engines.tts.weights import Weights
 
-M = TypeVar("M", bound=nn.Module)
+S = TypeVar("S", Shape, VocosShape)
 
 PREFIX = "ema_model.transformer."
 LEFT_OVERS = frozenset(
@@ -87,9 +87,6 @@ def read_vocoder(folder: Path, *, device: torch.device | str = "cpu") -> Vocos:
         vocoder = Vocos(_shape(VocosShape, file, tensors))
     _fill(vocoder, weights)
     return vocoder
-
-
-S = TypeVar("S", Shape, VocosShape)
 
 
 def _shape(kind: type[S], file: Path, tensors: Mapping[str, Tensor], prefix: str = "") -> S:

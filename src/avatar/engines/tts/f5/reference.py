@@ -93,7 +93,7 @@ def from_bytes(data: bytes) -> Voice:
     try:
         kept = safetensors.torch.load(data)
         mel, text, gain = kept["mel"], bytes(kept["text"].tolist()).decode(), float(kept["gain"])
-    except (SafetensorError, KeyError, RuntimeError) as error:
+    except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError("This is no voice that was kept.") from error
     if mel.ndim != 2 or mel.shape[1] != BANDS or len(mel) < 2 or mel.dtype != torch.float32 or not text:
         raise ValueError("This is no voice of F5-TTS.")

@@ -20,7 +20,7 @@ from avatar.engines.tts.qwen3.matrices import choose_product
 from avatar.engines.tts.qwen3.predictor import Predictor
 from avatar.engines.tts.qwen3.prompt import Prompter
 from avatar.engines.tts.qwen3.sampling import CONTROL_CODES
-from avatar.engines.tts.qwen3.speaker import SpeakerConfig, SpeakerEncoder, load_speaker_encoder
+from avatar.engines.tts.qwen3.speaker import TENSOR_PREFIX, SpeakerConfig, SpeakerEncoder, load_speaker_encoder
 from avatar.engines.tts.qwen3.talker import Talker
 from avatar.engines.tts.qwen3.text import TextTokenizer
 from avatar.engines.tts.weights import Weights
@@ -119,7 +119,7 @@ def _speaker_encoder(
     speaker_config = _named(section.file, lambda: SpeakerConfig.from_json(section.values))
     if speaker_config.enc_dim != config.talker.hidden:
         raise section.error("enc_dim", f"is {speaker_config.enc_dim}, and the talker's width {config.talker.hidden}")
-    tensors = {name: tensor.to(device) for name, tensor in weights.take_all("speaker_encoder.").items()}
+    tensors = {name: tensor.to(device) for name, tensor in weights.take_all(TENSOR_PREFIX).items()}
     return _named(directory / "model.safetensors", lambda: load_speaker_encoder(tensors, speaker_config))
 
 

@@ -173,15 +173,18 @@ def _check(what: str, holds: bool | None, found: str) -> Row:
 
 
 def kernels(setting: Setting, form: Form) -> Iterator[Row]:
+    """A frame on one form of the small operations: how far off, and how fast."""
     with process_settings(setting.device, tf32=True):
         yield from variants.speaking(setting.checkpoint(), setting.scope, form)
 
 
 def codec(setting: Setting) -> Iterator[Row]:
+    """Forms of the codec's decoder."""
     yield from variants.decoding(setting.checkpoint(), setting.scope)
 
 
 def eight_bits(setting: Setting) -> Iterator[Row]:
+    """What layers in 8 bits save and cost."""
     with process_settings(setting.device, tf32=True):
         yield variants.in_8_bits(setting.checkpoint(), setting.scope)
 

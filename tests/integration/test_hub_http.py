@@ -436,14 +436,14 @@ def command(
         "from avatar.hub import catalog\n"
         "from tests.integration.test_hub_http import TINY\n"
         f"catalog.MODELS['tiny'] = replace(TINY, **{changes!r})\n"
-        "from avatar.cli.models import app\n"
-        "app()"
+        "from avatar.cli import main\n"
+        "main()"
     )
     environment = {**os.environ, "AVATAR_MODELS_DIR": str(tmp_path), "HF_ENDPOINT": hub.url}
 
     async def avatar_models(*arguments: str) -> tuple[int, str]:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", program, *arguments),
+            *(sys.executable, "-c", program, "models", *arguments),
             env=environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,

@@ -42,8 +42,7 @@ Keys = Annotated[list[str] | None, typer.Argument(metavar="[KEY]...", help="Cata
 @app.command("list")
 def list_models() -> None:
     """Show every model AVATAR knows and whether it is here."""
-    with _setup_errors():
-        models_dir = settings.load().models_dir
+    models_dir = settings.load().models_dir
     rows: list[tuple[str, ...]] = []
     for model in catalog.MODELS.values():
         folder = presence.locate(models_dir, model.key)
@@ -70,20 +69,17 @@ def fetch(
     """Get models; what is here already is checked, what was begun goes on."""
     from avatar.hub.fetch import fetch as fetch_models
 
-    with _setup_errors():
-        chosen = settings.load()
-        wanted = list(keys or [])
-        if profile or not wanted:
-            wanted += catalog.PROFILES[profile or chosen.models.profile]
-        for key in wanted:
-            if presence.locate(chosen.models_dir, key) is None:
-                _require_acceptance(catalog.model(key), accept_terms)
-        with _progress() as on_progress:
-            results = asyncio.run(
-                fetch_models(
-                    wanted, chosen.models_dir, chosen.models.sources, chosen.models.connect_timeout_s, on_progress
-                )
-            )
+    chosen = settings.load()
+    wanted = list(keys or [])
+    if profile or not wanted:
+        wanted += catalog.PROFILES[profile or chosen.models.profile]
+    for key in wanted:
+        if presence.locate(chosen.models_dir, key) is None:
+            _require_acceptance(catalog.model(key), accept_terms)
+    with _progress() as on_progress:
+        results = asyncio.run(
+            fetch_models(wanted, chosen.models_dir, chosen.models.sources, chosen.models.connect_timeout_s, on_progress)
+        )
     for result in results:
         _tell_result(result)
     if not all(result.ok for result in results):
@@ -102,11 +98,10 @@ def verify(
     """
     from avatar.hub.verify import verify as verify_model
 
-    with _setup_errors():
-        chosen = settings.load()
-        wanted = keys or list(presence.present(chosen.models_dir))
-        named = [key for key in wanted if key in catalog.MODELS or not _speakers(key)]
-        reports = [asyncio.run(verify_model(chosen.models_dir, key)) for key in named]
+    chosen = settings.load()
+    wanted = keys or list(presence.present(chosen.models_dir))
+    named = [key for key in wanted if key in catalog.MODELS or not _speakers(key)]
+    reports = [asyncio.run(verify_model(chosen.models_dir, key)) for key in named]
     if not wanted:
         _console.print(f"No model is in {chosen.models_dir}: run `avatar models fetch`.")
         raise typer.Exit(1)
@@ -163,11 +158,10 @@ def _is_understood(chosen: settings.Settings, key: str) -> bool:
 @app.command()
 def path(key: Annotated[str | None, typer.Argument(help="Catalog key.")] = None) -> None:
     """Print the folder of all models, or of one."""
-    with _setup_errors():
-        models_dir = settings.load().models_dir
-        folder = presence.locate(models_dir, key) if key else models_dir
-        if folder is None:
-            raise SetupError(f"{key} is not in {models_dir}: run `avatar models fetch {key}`.")
+    models_dir = settings.load().models_dir
+    folder = presence.locate(models_dir, key) if key else models_dir
+    if folder is None:
+        raise SetupError(f"{key} is not in {models_dir}: run `avatar models fetch {key}`.")
     typer.echo(folder)
 
 
@@ -189,16 +183,6 @@ def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
     for row in rows:
         table.add_row(*row, style="green" if row[2] == "present" else None)
     return table
-
-
-@contextmanager
-def _setup_errors() -> Iterator[None]:
-    """A wrong setting, key or folder ends the command with its message, not with a traceback."""
-    try:
-        yield
-    except SetupError as error:
-        typer.secho(str(error), err=True, fg=typer.colors.RED)
-        raise typer.Exit(1) from None
 
 
 def _tell_result(result: "Result") -> None:

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from avatar.core.errors import EngineFailed
-from avatar.engines.base import Delta, LanguageModel, Message, Sampling, Tool, ToolCall
+from avatar.engines.base import Delta, LanguageModel, Message, ReadsAhead, Sampling, Tool, ToolCall
 from avatar.engines.llm.llama_cpp import LlamaCpp
 from avatar.engines.llm.openai_compatible import OpenAICompatible
 from tests.fakes.llm import FakeLanguageModel
@@ -134,11 +134,38 @@ class LanguageModelContract:
         assert (await answer(engine, FRANCE))[-1].finish_reason == "stop"
 
 
+class ReadsAheadContract(LanguageModelContract):
+    """The same, and what is owed by an engine that reads ahead."""
+
+    async def test_what_was_read_ahead_changes_no_answer(self, engine: LanguageModel) -> None:
+        assert isinstance(engine, ReadsAhead)
+        before = await answer(engine, FRANCE)
+        for words in ("", "What is", "What is the carpet", "What is the capital of France?"):
+            await engine.read_ahead(ask(words))
+        await engine.read_ahead(ask("What is the weather in Paris?"), tools=(WEATHER,), sampling=Sampling(50))
+        assert await answer(engine, FRANCE) == before
+
+    async def test_reading_ahead_that_is_cancelled_frees_the_engine(self, engine: LanguageModel) -> None:
+        assert isinstance(engine, ReadsAhead)
+        for moments in range(2 * engine.capabilities.concurrent):
+            task = asyncio.create_task(engine.read_ahead(ask("The quick brown fox jumps over the dog. " * 100)))
+            for _ in range(moments):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+        assert (await answer(engine, FRANCE))[-1].finish_reason == "stop"
+
+    async def test_too_much_to_read_ahead_is_refused(self, engine: LanguageModel) -> None:
+        assert isinstance(engine, ReadsAhead)
+        with pytest.raises(EngineFailed, match="context"):
+            await engine.read_ahead(ask("word " * 9000))
+
+
 CALLS = (ToolCall("call_a", "weather", '{"city": "Paris"}'), ToolCall("call_b", "time", "{}"))
 _REPLY = "The capital of France is Paris."
 
 
-class TestFake(LanguageModelContract):
+class TestFake(ReadsAheadContract):
     @pytest_asyncio.fixture
     async def engine(self) -> FakeLanguageModel:
         return FakeLanguageModel(_REPLY)
@@ -185,7 +212,7 @@ class TestOpenAICompatible(LanguageModelContract):
 
 
 @pytest.mark.weights
-class TestLlamaCpp(LanguageModelContract):
+class TestLlamaCpp(ReadsAheadContract):
     @pytest.fixture
     def weights(self, models_dir: Path) -> Path:
         return models_dir / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -208,6 +235,18 @@ class TestLlamaCpp(LanguageModelContract):
         sampling = Sampling(60, tool_choice="weather")
         last = (await answer(engine, ask("What is the weather in Paris?"), sampling, (WEATHER, TIME)))[-1]
         assert json.loads(last.tool_calls[0].arguments) == {"city": "Paris"}
+
+    async def test_what_was_read_ahead_is_not_read_again(self, engine: LlamaCpp) -> None:
+        fox = "The quick brown fox jumps over the lazy dog. " * 30
+        await engine.read_ahead(ask(fox))
+        body, _ = engine._asked(ask(fox + "And then?"), (), Sampling(max_tokens=1))
+        running, ended = await engine._begin(body)
+        chunk = await running.chunks.get()
+        await ended
+        assert chunk is not None
+        progress = chunk["prompt_progress"]
+        assert progress["total"] > 300
+        assert progress["total"] - progress["cache"] < 20
 
     async def test_a_long_prompt_is_dropped_while_it_is_read(self, engine: LlamaCpp) -> None:
         long = ask("The quick brown fox jumps over the lazy dog. " * 150)

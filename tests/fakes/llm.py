@@ -53,6 +53,10 @@ class FakeLanguageModel:
         self.samplings: list[Sampling] = []
         self.active = 0
         self.closed_early = 0
+        self.read_s = 0.0
+        """How long it takes to read a prompt ahead."""
+        self.read: list[tuple[Message, ...]] = []
+        self.read_cancelled = 0
         self.warmed_up = False
         self.closed = False
 
@@ -69,10 +73,7 @@ class FakeLanguageModel:
     async def stream(
         self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), sampling: Sampling | None = None
     ) -> AsyncGenerator[Delta, None]:
-        if sum(self.count_tokens(message.content) for message in messages) > self.context_tokens:
-            raise PromptTooLong(
-                f"The conversation does not fit into the fake's context of {self.context_tokens} tokens."
-            )
+        self._check(messages)
         self.requests.append(tuple(messages))
         self.tools.append(tuple(tools))
         self.samplings.append(sampling or Sampling())
@@ -94,6 +95,21 @@ class FakeLanguageModel:
         finally:
             self.active -= 1
             self.closed_early += not complete
+
+    async def read_ahead(
+        self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), sampling: Sampling | None = None
+    ) -> None:
+        self._check(messages)
+        self.read.append(tuple(messages))
+        self.read_cancelled += 1
+        await asyncio.sleep(self.read_s)
+        self.read_cancelled -= 1
+
+    def _check(self, messages: Sequence[Message]) -> None:
+        if sum(self.count_tokens(message.content) for message in messages) > self.context_tokens:
+            raise PromptTooLong(
+                f"The conversation does not fit into the fake's context of {self.context_tokens} tokens."
+            )
 
     def _calls(self, messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampling) -> tuple[ToolCall, ...]:
         if not tools or (messages[-1].role == "tool" and not self.always_calls):

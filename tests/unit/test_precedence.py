@@ -1,6 +1,7 @@
 """Guesses make room for turns that are over."""
 
-from contextlib import ExitStack
+import asyncio
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -8,28 +9,50 @@ from avatar.conversation.precedence import Precedence
 
 
 @pytest.mark.parametrize(("slots", "guesses"), [(1, 1), (2, 1), (4, 2), (8, 4)])
-def test_half_of_the_slots_are_for_guesses(slots: int, guesses: int) -> None:
+async def test_half_of_the_slots_are_for_guesses(slots: int, guesses: int) -> None:
     precedence = Precedence(slots)
     begun = 0
-    with ExitStack() as working:
+    async with AsyncExitStack() as working:
         while precedence.may_prepare():
-            working.enter_context(precedence.working())
+            await working.enter_async_context(precedence.working())
             begun += 1
     assert begun == guesses
     assert precedence.may_prepare()
 
 
-def test_when_all_slots_are_taken_the_oldest_guess_goes() -> None:
+async def test_when_all_slots_are_taken_the_oldest_guess_goes() -> None:
     precedence = Precedence(2)
     dropped: list[str] = []
     precedence.prepared("a", lambda: dropped.append("a"))
     precedence.prepared("b", lambda: dropped.append("b"))
-    with precedence.working():
+    async with precedence.working():
         precedence.make_way()
         assert dropped == []
-        with precedence.working():
+        async with precedence.working():
             precedence.make_way()
             assert dropped == ["a"]
             precedence.settled("b")
             precedence.make_way()
     assert dropped == ["a"]
+
+
+async def test_work_on_a_reply_begins_when_nobody_reads_ahead_any_more() -> None:
+    precedence, order = Precedence(2), []
+
+    async def read() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.1)  # an engine takes its time to let go
+            order.append("let go")
+
+    task = asyncio.create_task(read())
+    precedence.reads(task)
+    was_idle = precedence.is_idle
+    await asyncio.sleep(0)
+    async with precedence.working():
+        order.append("at work")
+        assert was_idle
+        assert not precedence.is_idle
+    assert order == ["let go", "at work"]
+    assert task.cancelled()

@@ -248,7 +248,7 @@ class Ears:
         if self._turns.phase is Phase.SPEAKING and self.utterance is not None:
             if was_paused:
                 self.utterance.goes_on()
-            self.utterance.draft()
+            self.utterance.draft(may_be_all=self._turns.silent_ms > 0)
 
     def _do(self, action: Action) -> None:
         match action:

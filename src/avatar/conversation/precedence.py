@@ -1,10 +1,11 @@
-"""Committed turns come first: who may prepare a reply on guess while the language model is shared.
+"""Committed turns come first: who may use the shared language model on a guess, to prepare a reply or read ahead.
 
 One for all sessions. Knows replies only as work that can be dropped.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 
 class Precedence:
@@ -14,6 +15,17 @@ class Precedence:
         self._slots = slots
         self._working = 0
         self._droppable: dict[object, Callable[[], None]] = {}
+        self._reading: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no reply is being worked on."""
+        return not self._working
+
+    def reads(self, task: asyncio.Task[None]) -> None:
+        """`task` has the model read a prompt before its time; the next reply cancels it."""
+        self._reading.add(task)
+        task.add_done_callback(self._reading.discard)
 
     def may_prepare(self) -> bool:
         """Whether there is room for a guess: half of the slots are kept for turns that are over."""
@@ -32,11 +44,15 @@ class Precedence:
         if self._working >= self._slots and self._droppable:
             self._droppable.pop(next(iter(self._droppable)))()
 
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        """The language model works on a reply for as long as this is open."""
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """The language model works on a reply for as long as this is open; it opens when nobody reads ahead."""
         self._working += 1
         try:
+            if self._reading:
+                for task in self._reading:
+                    task.cancel()
+                await asyncio.wait(self._reading)
             yield
         finally:
             self._working -= 1

@@ -54,6 +54,11 @@ class Replies:
         self._waste = Waste()
 
     @property
+    def is_one(self) -> bool:
+        """Whether one is prepared or live."""
+        return self._reply is not None
+
+    @property
     def live(self) -> Reply | None:
         """The one whose turn is over."""
         return self._reply if self._reply is not None and self._reply.committed else None

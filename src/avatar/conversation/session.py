@@ -16,6 +16,7 @@ from avatar.conversation.overlap import Overlap
 from avatar.conversation.plan import Plan, Said
 from avatar.conversation.planner import Planner
 from avatar.conversation.push_to_talk import AudioBuffer, AudioKind, Decoder, Recording, check_is_raw
+from avatar.conversation.reading_ahead import ReadingAhead
 from avatar.conversation.replies import Listen, Replies
 from avatar.conversation.reply import Reply, Spoken
 from avatar.conversation.terms import Conduct, Engines, SessionOptions, SessionPolicy
@@ -74,6 +75,7 @@ class LiveSession:
         self._turn_id = new_id("turn")
         self._tasks: set[asyncio.Task[None]] = set()
         self._replies = Replies(engines, policy.reply, outbox, log, lambda: self.conduct, self._tell_ears, self._spawn)
+        self._ahead = ReadingAhead(engines.llm, engines.precedence)
         now = asyncio.get_running_loop().time
         self._buffer = AudioBuffer(options.audio, options.input_rate_hz, policy.buffer, now)
         self._ears: Ears | None = None
@@ -90,6 +92,8 @@ class LiveSession:
             self._ears.hear(chunk)
             return
         self._replies.interrupt()
+        if self._buffer.empty:
+            self._read_ahead("")
         self._buffer.add(chunk)
 
     def end_audio(self) -> None:
@@ -236,6 +240,7 @@ class LiveSession:
         self._replies.cancel_all()
         if self._ears is not None:
             await self._ears.aclose()
+        await self._ahead.aclose()
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -251,7 +256,7 @@ class LiveSession:
         def tell(draft: str) -> None:
             self._outbox.put(TranscriptReady(turn_id, draft, is_final=False))
 
-        return Utterance(self._engines.stt, self._options.language, self._policy.stt_timeout_s, tell)
+        return Utterance(self._engines.stt, self._options.language, self._policy.stt_timeout_s, tell, self._read_ahead)
 
     def _act(self, action: Action) -> None:
         """Do what the turn-taking machine decided."""
@@ -259,6 +264,7 @@ class LiveSession:
             case BeginTurn(at_ms):
                 self._replies.turn_begins()
                 self._outbox.put(SpeechStarted(at_ms))
+                self._read_ahead("")
             case AbandonTurn(speech_end_ms):
                 self._abandon(speech_end_ms)
             case LowerReply() | HoldReply() | ResumeReply() | InterruptReply():
@@ -289,6 +295,12 @@ class LiveSession:
         assert self._ears is not None
         self._outbox.put(SpeechStopped(speech_end_ms))
         self._spawn(self._ears.take().aclose())
+
+    def _read_ahead(self, words: str) -> None:
+        """What is said so far may be these words; where it is all past, there is nothing to be quick about."""
+        outlook = self._plan if self.conduct.plan is None else self.conduct.outlook
+        if outlook is not None and self.conduct.answers and not self._replies.is_one:
+            self._ahead.read(outlook(), words)
 
     def _prepare_spoken(self) -> None:
         may_prepare = self.conduct.answers and self._replies.live is None and self._engines.precedence.may_prepare()

@@ -87,3 +87,5 @@ class Conduct:
     """Turns are told, empty ones too, and are not made one when their speaker goes on."""
     plan: Callable[[], Plan] | None = None
     """How replies to spoken turns are made, if not from the log and the options."""
+    outlook: Callable[[], Plan] | None = None
+    """What `plan` will give if nothing changes until the turn is over; asked while it is spoken."""

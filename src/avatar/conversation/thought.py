@@ -121,14 +121,13 @@ class Thought:
         calls: tuple[ToolCall, ...] = ()
         watchdog = Watchdog("language model", self._policy.first_token_timeout_s)
         stream = self._llm.stream(messages, tools=self.tools, sampling=sampling)
-        with self._precedence.working():
-            async with aclosing(watchdog.watch(stream)) as deltas:
-                async for delta in deltas:
-                    watchdog.allow(self._policy.stall_timeout_s)
-                    self.is_cut_short = delta.finish_reason == "length"
-                    if delta.text:
-                        self._take(delta.text)
-                    calls += delta.tool_calls
+        async with self._precedence.working(), aclosing(watchdog.watch(stream)) as deltas:
+            async for delta in deltas:
+                watchdog.allow(self._policy.stall_timeout_s)
+                self.is_cut_short = delta.finish_reason == "length"
+                if delta.text:
+                    self._take(delta.text)
+                calls += delta.tool_calls
         return calls
 
     def _take(self, text: str) -> None:

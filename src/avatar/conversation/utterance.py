@@ -23,6 +23,9 @@ FIRST_ROOM_SAMPLES = 8 * INPUT_RATE_HZ
 DRAFT_EVERY_SAMPLES = INPUT_RATE_HZ // 2
 """Half a second of speech holds a word or two: earlier, a draft would say what the one before it said."""
 
+DRAFT_AT_PAUSE_SAMPLES = INPUT_RATE_HZ // 5
+"""A short word; stop consonants are pauses too, and would ask again and again."""
+
 
 class Utterance:
     """The user's speech of one turn, as audio and in the transcriber."""
@@ -33,12 +36,14 @@ class Utterance:
         language: str | None,
         timeout_s: float,
         tell_draft: Callable[[str], None] | None = None,
+        guess: Callable[[str], None] | None = None,
     ) -> None:
         """`tell_draft` gets what is known of the words while they are spoken: each time the whole of it, a beginning of
-        the next."""
+        the next. `guess` gets what they seem to be so far, the doubtful ones too."""
         self._stream = stt.open(language)
         self._timeout_s = timeout_s
         self._tell_draft = tell_draft
+        self._guess = guess
         self._stable = StablePrefix()
         self._drafting: asyncio.Task[None] | None = None
         self._drafted_samples = 0
@@ -90,9 +95,10 @@ class Utterance:
         """Speech went on after a pause: what was found is not its end."""
         self._asked = False
 
-    def draft(self) -> None:
-        """Find out what was said so far, if that is new and nobody waits for the transcriber."""
-        fresh = self._samples - self._drafted_samples >= DRAFT_EVERY_SAMPLES
+    def draft(self, *, may_be_all: bool = False) -> None:
+        """Find out what was said so far, if that is new and nobody waits for the transcriber. `may_be_all`: a pause
+        has begun; then a little is news."""
+        fresh = self._samples - self._drafted_samples >= (DRAFT_AT_PAUSE_SAMPLES if may_be_all else DRAFT_EVERY_SAMPLES)
         if fresh and self._tell_draft is not None and self._drafting is None:
             self._drafted_samples = self._samples
             self._drafting = asyncio.create_task(self._draft(self._tell_draft), name="draft")
@@ -101,8 +107,13 @@ class Utterance:
         try:
             found = (await within(self._timeout_s, self._stream.partial(), "speech recognition")).text.strip()
             known = self._stable.text
-            if self._stable.push(found) != known and not self._listening:
+            is_more = self._stable.push(found) != known
+            if self._listening:
+                return
+            if is_more:
                 tell(self._stable.text)
+            if self._guess is not None:
+                self._guess(found)
         except AvatarError as error:  # the final transcript will tell
             logger.debug("no draft (%s)", type(error).__name__)
         finally:

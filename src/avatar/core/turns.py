@@ -162,6 +162,11 @@ class TurnTaking:
         return self._start_ms
 
     @property
+    def silent_ms(self) -> float:
+        """For how long the user has been silent."""
+        return self._now_ms - self._last_voice_ms
+
+    @property
     def idle(self) -> bool:
         """Whether nobody speaks, neither the user nor a reply."""
         return self.phase is Phase.QUIET and not self._reply_live

@@ -233,6 +233,20 @@ class LanguageModel(Engine, Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsAhead(Protocol):
+    """What a language model also has if it keeps the prompts it has read, and gains from reading one early."""
+
+    async def read_ahead(
+        self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), sampling: Sampling | None = None
+    ) -> None:
+        """Read this prompt and answer nothing: an answer to one that begins like it then comes sooner, unchanged.
+
+        Cancelling stops it at the next part of the prompt, and is over when the engine has let go. Raises as `stream`.
+        """
+        ...
+
+
 # --- text to speech -----------------------------------------------------------------------------
 
 

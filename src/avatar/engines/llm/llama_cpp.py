@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,14 +86,8 @@ class LlamaCpp:
     ) -> AsyncGenerator[Delta, None]:
         await self.warm_up()
         body, calls = self._asked(messages, tools, sampling or Sampling())
-        answer, reader = _Answer(asyncio.get_running_loop()), wire.ChunkReader()
-        await self._free.acquire()
-        try:
-            running = answer.loop.run_in_executor(self._answering, answer.run, self._server, body)
-        except BaseException:
-            self._free.release()
-            raise
-        running.add_done_callback(lambda _: self._free.release())
+        reader = wire.ChunkReader()
+        answer, _ = await self._begin(body)
         try:
             while not reader.finished:
                 chunk = self._checked(await answer.chunks.get(), reader)
@@ -100,6 +95,32 @@ class LlamaCpp:
                     yield delta
         finally:
             answer.dropped = True
+
+    async def read_ahead(
+        self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), sampling: Sampling | None = None
+    ) -> None:
+        await self.warm_up()
+        body, _ = self._asked(messages, tools, replace(sampling or Sampling(), max_tokens=0))
+        reader = wire.ChunkReader()
+        answer, ended = await self._begin(body)
+        try:
+            while (chunk := await answer.chunks.get()) is not None:
+                self._checked(chunk, reader)
+        finally:
+            answer.dropped = True
+            await asyncio.wait([ended])  # only then is its slot free for the answer, with all that was read in it
+
+    async def _begin(self, body: dict[str, Any]) -> tuple["_Answer", "asyncio.Future[None]"]:
+        """Have a slot make the answer, and what is done when its thread has ended."""
+        answer = _Answer(asyncio.get_running_loop())
+        await self._free.acquire()
+        try:
+            ended = answer.loop.run_in_executor(self._answering, answer.run, self._server, body)
+        except BaseException:
+            self._free.release()
+            raise
+        ended.add_done_callback(lambda _: self._free.release())
+        return answer, ended
 
     def _asked(
         self, messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampling

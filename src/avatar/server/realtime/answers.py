@@ -87,10 +87,16 @@ class Answers:
 
     def plan_turn(self) -> Plan:
         """For a reply to what is being said."""
-        assert isinstance(self._state.settings, RealtimeSession)
-        settings = self.with_a_voice(self._state.settings)
-        self._course = self._planner.course(settings, NO_WISH, is_turn=True)
+        self._course = self._course_of_turn()
         return self._course.plan
+
+    def outlook(self) -> Plan:
+        """The same while it is still being said; nothing is answered by this one."""
+        return self._course_of_turn().plan
+
+    def _course_of_turn(self) -> Course:
+        assert isinstance(self._state.settings, RealtimeSession)
+        return self._planner.course(self.with_a_voice(self._state.settings), NO_WISH, is_turn=True)
 
     def turn_understood(self, event: TranscriptReady) -> None:
         """A turn was spoken, and may be being answered."""

@@ -176,8 +176,13 @@ class Talk:
         self._hearing.stop_waiting()
         detection = self._state.detection
         interrupts = detection is not None and detection.interrupt_response
-        plan = self._answers.plan_turn
-        self._state.live.conduct = Conduct(self._state.answers_turns, interrupts, each_turn_stands=True, plan=plan)
+        self._state.live.conduct = Conduct(
+            self._state.answers_turns,
+            interrupts,
+            each_turn_stands=True,
+            plan=self._answers.plan_turn,
+            outlook=self._answers.outlook,
+        )
 
     def _tell_session(self, change: str) -> None:
         told = sessions.wire(self._state.settings, self._id, int(time.time()) + SESSION_S)

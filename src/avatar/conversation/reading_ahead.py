@@ -1,0 +1,57 @@
+"""The prompt of a reply is read while its user still speaks, so that its first word comes sooner.
+
+Nothing is generated, told or kept: this only warms the engine. Knows plans and the engine's Protocol; neither
+microphone nor session.
+"""
+
+import asyncio
+import logging
+
+from avatar.conversation.plan import Plan
+from avatar.conversation.precedence import Precedence
+from avatar.conversation.tool_use import ToolUse
+from avatar.core.errors import AvatarError
+from avatar.engines.base import LanguageModel, ReadsAhead
+
+logger = logging.getLogger(__name__)
+
+class ReadingAhead:
+    """One session's: a prompt at a time, and of those that come meanwhile the last."""
+
+    def __init__(self, llm: LanguageModel, precedence: Precedence) -> None:
+        """Does nothing with an engine that is no `ReadsAhead`."""
+        self._llm = llm
+        self._precedence = precedence
+        self._next: tuple[Plan, str] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def read(self, plan: Plan, words: str) -> None:
+        """`words` are what is known of the user's, right or wrong. Passed over while the model is at work on a reply;
+        stopped by the next one."""
+        if not isinstance(self._llm, ReadsAhead) or not self._precedence.is_idle:
+            return
+        self._next = (plan, words)
+        if self._task is None:
+            self._task = asyncio.create_task(self._read_all(self._llm), name="reading ahead")
+            self._precedence.reads(self._task)
+            self._task.add_done_callback(self._forget)
+
+    async def aclose(self) -> None:
+        """Stop, and wait until the engine has let go."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _read_all(self, llm: ReadsAhead) -> None:
+        while self._next is not None:
+            (plan, words), self._next = self._next, None
+            try:
+                tool_use = ToolUse("", plan.caller, self._llm, 0)
+                await tool_use.begin()
+                messages = plan.prompt(words, tool_use.offered)
+                await llm.read_ahead(messages, tools=(*plan.tools, *tool_use.offered), sampling=plan.sampling)
+            except AvatarError as error:  # the reply will tell
+                logger.debug("a prompt could not be read ahead (%s)", type(error).__name__)
+
+    def _forget(self, _: asyncio.Task[None]) -> None:
+        self._task = self._next = None

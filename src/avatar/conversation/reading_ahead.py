@@ -15,6 +15,7 @@ from avatar.engines.base import LanguageModel, ReadsAhead
 
 logger = logging.getLogger(__name__)
 
+
 class ReadingAhead:
     """One session's: a prompt at a time, and of those that come meanwhile the last."""
 

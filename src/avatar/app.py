@@ -45,7 +45,6 @@ from avatar.server import (
     pages,
     problems,
     uploads,
-    voices,
 )
 from avatar.server.ephemeral import EphemeralKeys
 from avatar.server.openai import app as openai_app
@@ -55,6 +54,7 @@ from avatar.server.realtime import calls, client_secrets
 from avatar.server.realtime import socket as realtime
 from avatar.server.realtime.ice import IceServer
 from avatar.server.realtime.session import Session
+from avatar.server.voices import routes as voices
 from avatar.server.wire.client import MAX_TEXT_CHARS
 from avatar.server.wire.server import Limits
 from avatar.settings import Settings, load

@@ -10,6 +10,8 @@ from typing import Any
 
 import aiohttp
 import numpy as np
+import pytest
+import pytest_asyncio
 import soundfile
 
 from avatar.conversation.terms import Engines
@@ -19,6 +21,7 @@ from avatar.engines.vad.silero import SileroVad
 from avatar.settings import load
 from tests.fakes.cloner import FakeCloner
 from tests.integration.serving import Server, serving
+from tests.speech import beckett
 from tests.unit.conversation import Fakes
 
 CONSENT = {"consent_statement": "This is my own voice.", "consent_date": "2026-11-20"}
@@ -85,3 +88,29 @@ async def voice_server(
     chosen = load(overrides={"data_dir": data_dir, "models_dir": models_dir, **settings})
     async with serving(engines(tts or FakeCloner()), chosen) as server, aiohttp.ClientSession() as http:
         yield VoiceClient(http, server)
+
+
+@pytest.fixture
+def tts() -> FakeCloner:
+    return FakeCloner()
+
+
+@pytest_asyncio.fixture
+async def client(tmp_path: Path, models_dir: Path, tts: FakeCloner) -> AsyncIterator[VoiceClient]:
+    async with voice_server(tmp_path, models_dir, tts) as client:
+        yield client
+
+
+@pytest.fixture
+def recording() -> bytes:
+    return wav(at_level(beckett()))
+
+
+async def ready(client: VoiceClient, recording: bytes, **fields: str) -> str:
+    """The id of a voice that has been enrolled."""
+    status, profile = await client.upload(recording, **fields)
+    assert status == 202, profile
+    enrolled = await client.enrolled(profile["id"])
+    assert enrolled["status"] == "ready", enrolled
+    voice_id: str = profile["id"]
+    return voice_id

@@ -118,7 +118,7 @@ async def test_a_model_in_use_is_not_deleted(server: Server) -> None:
     await load(server)
     status, problem = await call(server, "DELETE", "/api/models/tiny-voice")
     assert (status, problem["code"]) == (409, "CONFLICT")
-    assert "in use by tts" in problem["detail"]
+    assert "in use by tts." in problem["detail"]
     assert folder.exists()
     _, model = await call(server, "GET", "/api/models/tiny-voice")
     assert model["used_by"] == ["tts"]

@@ -147,6 +147,20 @@ async def test_a_download_by_the_earlier_paths(tokenizer_hub: Hub, server: Serve
     assert {file["state"] for file in checked["files"]} == {"ok"}
 
 
+@pytest.mark.parametrize("key", ["qwen3-tts-tokenizer-12hz", "tokenizer_12hz"])
+async def test_every_model_has_the_earlier_paths_below_models_too(tokenizer_hub: Hub, server: Server, key: str) -> None:
+    folder = str(server.service.settings.models_dir / TOKENIZER)
+    assert await call(server, "GET", f"/api/models/open-path?key={key}") == (200, folder)
+    async with news(server, SCOPE) as socket:
+        body = {"key": key, "provider": "modelscope"}
+        status, answer = await call(server, "POST", "/api/models/download", body)
+        assert (status, answer["key"], answer["valid"]) == (202, key, False)
+        assert (await until(socket, "done", "failed"))[-1]["state"] == "done"
+    status, checked = await call(server, "POST", "/api/models/validate", {"key": key})
+    assert (status, checked["key"], checked["path"], checked["valid"]) == (200, key, folder, True)
+    assert (await call(server, "GET", "/api/models/open-path?key=nothing"))[0] == 404
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
     [
@@ -181,6 +195,7 @@ async def test_what_has_terms_is_downloaded_once_they_are_accepted(
         status, problem = await call(server, "POST", "/api/models/tiny/download", body)
         assert (status, problem["code"]) == (409, "CONFLICT")
         assert "not for commercial use. Ask again with `accept_terms`" in problem["detail"]
+    assert (await call(server, "POST", "/api/models/download", {"key": "tiny"}))[0] == 409
     assert not hub.requests
     async with news(server) as socket:
         assert (await call(server, "POST", "/api/models/tiny/download", {"accept_terms": True}))[0] == 202

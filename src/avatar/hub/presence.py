@@ -41,14 +41,18 @@ def home(models_dir: Path, model: Model) -> Path:
     return (Path(elsewhere).expanduser() if elsewhere else models_dir) / (model.folder or model.key)
 
 
-def candidates(models_dir: Path, model: Model) -> Iterator[Path]:
+def candidates(models_dir: Path, model: Model) -> tuple[Path, ...]:
     """Folders that may hold `model`: its own first, then copies under the name of its repository."""
+    return tuple(dict.fromkeys(_candidates(models_dir, model)))
+
+
+def _candidates(models_dir: Path, model: Model) -> Iterator[Path]:
     own = home(models_dir, model)
     yield own
     if model.folder:
         yield own.parents[1] / own.name
     yield models_dir / model.key
-    for repo in dict.fromkeys(filter(None, (model.huggingface, model.modelscope))):
+    for repo in filter(None, (model.huggingface, model.modelscope)):
         yield models_dir / repo.partition("/")[2]
         yield models_dir / repo
 

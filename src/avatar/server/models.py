@@ -106,10 +106,8 @@ class WhichModel(BaseModel):
     key: AliasKey
 
 
-class WhichDownload(WhichModel):
+class WhichDownload(WhichModel, Source):
     """A model by its key, and where from."""
-
-    provider: Provider = "auto"
 
 
 def router(shelf: Shelf) -> APIRouter:
@@ -121,16 +119,15 @@ def router(shelf: Shelf) -> APIRouter:
         items = await asyncio.to_thread(lambda: [_out(shelf, shelf.library.look(key)) for key in catalog.MODELS])
         return ModelList(models_dir=str(shelf.library.models_dir), items=items)
 
+    routes.include_router(_by_body(shelf, _known))  # before a key could be taken for one of these words
+
     @routes.get("/{key}")
     async def read(key: Key) -> ModelOut:
         return await _read(shelf, key)
 
     @routes.post("/{key}/download", status_code=202)
     async def download(key: Key, source: Source | None = None) -> ModelOut:
-        model, source = _known(key), source or Source()
-        if model.terms and not source.accept_terms:
-            raise Conflict(f"{model.question} Ask again with `accept_terms` to accept that.")
-        shelf.downloads.begin(model.key, SOURCES[source.provider])
+        _begin(shelf, _known(key), source or Source())
         return await _read(shelf, key)
 
     @routes.post("/{key}/pause")
@@ -168,22 +165,35 @@ def earlier_paths(shelf: Shelf) -> APIRouter:
         aliases = [model.alias for model in catalog.MODELS.values() if model.alias]
         return await asyncio.to_thread(lambda: [_holding(alias, shelf.library.look(alias)) for alias in aliases])
 
+    routes.include_router(_by_body(shelf, _aliased))
+    return routes
+
+
+def _by_body(shelf: Shelf, find: Callable[[str], Model]) -> APIRouter:
+    """Routes that take the key in their body or query; `find` raises `NotFound` for one it does not know."""
+    routes = APIRouter()
+
     @routes.post("/download", status_code=202)
     async def download(wanted: WhichDownload) -> HoldingOut:
-        model = _aliased(wanted.key)
-        shelf.downloads.begin(model.key, SOURCES[wanted.provider])
+        model = find(wanted.key)
+        _begin(shelf, model, wanted)
         return _holding(wanted.key, await asyncio.to_thread(shelf.library.look, model.key))
 
     @routes.post("/validate")
     async def validate(wanted: WhichModel) -> Validation:
-        found = await asyncio.to_thread(shelf.library.validate, _aliased(wanted.key).key)
-        return _validation(wanted.key, found)
+        return _validation(wanted.key, await asyncio.to_thread(shelf.library.validate, find(wanted.key).key))
 
     @routes.get("/open-path", response_class=PlainTextResponse)
     async def open_path(key: Annotated[str, Query(max_length=64)]) -> str:
-        return str((await asyncio.to_thread(shelf.library.look, _aliased(key).key)).path)
+        return str((await asyncio.to_thread(shelf.library.look, find(key).key)).path)
 
     return routes
+
+
+def _begin(shelf: Shelf, model: Model, source: Source) -> None:
+    if model.terms and not source.accept_terms:
+        raise Conflict(f"{model.question} Ask again with `accept_terms` to accept that.")
+    shelf.downloads.begin(model.key, SOURCES[source.provider])
 
 
 async def _read(shelf: Shelf, key: str) -> ModelOut:

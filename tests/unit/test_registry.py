@@ -105,8 +105,9 @@ def test_an_unknown_name_lists_the_known() -> None:
 
 
 def test_a_named_engine_that_cannot_run_is_an_error_not_a_fall_back() -> None:
-    with pytest.raises(SetupError, match="no weights"):
+    with pytest.raises(SetupError, match="no weights") as raised:
         pick("stt", Wish("faster-whisper"))
+    assert "moonshine" not in str(raised.value)
 
 
 def test_a_model_by_key_by_path_and_not_at_all(tmp_path: Path) -> None:

@@ -138,7 +138,8 @@ def _first(
             reason = "; ".join(part for part in (asked or spec.praise, source) if part)
             chosen = Choice(spec, weights, reason)
     if chosen is None:
-        reasons = "\n".join(f"  {name}: {why}" for name, why in rejected)
+        judged = {spec.name for spec in candidates}
+        reasons = "\n".join(f"  {name}: {why}" for name, why in rejected if name in judged)
         raise SetupError(f"No engine can serve {stage}:\n{reasons}")
     return Choice(chosen.spec, chosen.weights, chosen.reason, tuple(rejected))
 

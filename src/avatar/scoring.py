@@ -15,7 +15,7 @@ from avatar import choosing, voicing
 from avatar.conversation.lineup import Pick
 from avatar.conversation.voices import Choice, say
 from avatar.core.audio import INPUT_RATE_HZ, resample
-from avatar.core.errors import NotFound, SetupError
+from avatar.core.errors import EngineFailed, NoSpeech, NotFound, SetupError
 from avatar.core.voices import Reference, VoiceProfile
 from avatar.engines.base import ClonesVoices, Engine, SpeechToText, Stage, TextToSpeech
 from avatar.settings import Settings
@@ -75,7 +75,10 @@ async def score(settings: Settings, wanted: str) -> Score:
             speech = await say(tts, text, choice, profile.language, _SAY_TIMEOUT_S)
             narrow = resample(speech.pcm, speech.rate_hz, INPUT_RATE_HZ)
             heard, _ = await enrolment.transcribe(narrow, profile.language or "en")
-            vectors.append(await enrolment.embed_speech(speech.pcm, speech.rate_hz))
+            try:
+                vectors.append(await enrolment.embed_speech(speech.pcm, speech.rate_hz))
+            except NoSpeech:
+                raise EngineFailed(f"What {tts.name} made of “{text}” is no speech; choose another engine.") from None
             errors = word_error_rate(text, heard) if heard else None
             lines.append(Line(text, heard, cosine(reference, vectors[-1]), errors))
         return Score(tts.name, cosine(reference, mean_vector(np.stack(vectors))), tuple(lines), choice.notice)

@@ -6,10 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from avatar import choosing
 from avatar.core.audio import INPUT_RATE_HZ
+from avatar.core.errors import EngineFailed
 from avatar.core.watermark import embed
+from avatar.engines.builtin import BUILTIN
+from avatar.engines.registry import EngineSpec
+from avatar.scoring import score
+from avatar.settings import load
+from tests.fakes.cloner import FakeCloner
 from tests.integration.test_command_line import run
-from tests.integration.voices import at_level, voice_server, wav
+from tests.integration.voices import at_level, ready, voice_server, wav
 from tests.speech import beckett, spoken
 
 pytestmark = pytest.mark.weights
@@ -27,6 +34,18 @@ async def test_a_voice_is_listed_and_scored(tmp_path: Path, models_dir: Path) ->
     assert "clones no voices" in scored.stdout
     assert re.search(r"similarity 0\.\d{3}", scored.stdout)
     assert re.search(r"weather is nice today.*\d%", scored.stdout)
+
+
+async def test_an_engine_that_makes_no_speech_is_named(
+    tmp_path: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hums = EngineSpec("tts", "hummer", lambda weights, options: FakeCloner())
+    monkeypatch.setattr(choosing, "BUILTIN", (*BUILTIN, hums))
+    async with voice_server(tmp_path, models_dir) as client:
+        await ready(client, wav(at_level(beckett())), language="en")
+    chosen = load(overrides={"data_dir": tmp_path, "models_dir": models_dir, "tts": {"engine": "hummer"}})
+    with pytest.raises(EngineFailed, match=r"“The weather is nice.* is no speech"):
+        await score(chosen, "Sam")
 
 
 async def test_marked_speech_is_told_from_speech(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import io
 import zipfile
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
@@ -141,7 +142,8 @@ async def test_audio_by_another_name_is_taken_for_what_it_is(client: VoiceClient
 
 
 async def test_consent_is_needed(client: VoiceClient, recording: bytes) -> None:
-    for fields in ({"consent_statement": " "}, {"consent_date": "yesterday"}):
+    ahead = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()
+    for fields in ({"consent_statement": " "}, {"consent_date": "yesterday"}, {"consent_date": ahead}):
         status, problem = await client.upload(recording, **fields)
         assert (status, problem["code"]) == (400, "BAD_MESSAGE")
         assert "consent" in problem["detail"]
@@ -175,3 +177,18 @@ async def test_unknown_voices(client: VoiceClient) -> None:
             status, problem = await client.call(method, f"/api/voice-profiles/{voice_id}{path}", json=body)
             assert status in (404, 405)  # with a slash in it, it is another path
             assert problem["code"] in ("NOT_FOUND", "BAD_MESSAGE")
+
+
+async def test_a_text_in_place_of_a_file_is_told_without_names_of_classes(client: VoiceClient) -> None:
+    form = aiohttp.FormData({"name": "Sam", "audio": "voice.wav", **CONSENT})
+    status, problem = await client.call("POST", "/api/voice-profile", data=form)
+    assert (status, problem["code"]) == (400, "BAD_MESSAGE")
+    assert "body.audio: It is to be sent as a file" in problem["detail"]
+    assert "class" not in problem["detail"]
+
+
+async def test_a_status_that_is_none_lists_those_there_are(client: VoiceClient) -> None:
+    status, problem = await client.call("GET", "/api/voice-profiles?status=asleep")
+    assert (status, problem["fields"][0]["field"]) == (400, "query.status")
+    assert "'ready'" in problem["detail"]
+    assert "'all'" in problem["detail"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from avatar.core.audio import Pcm, silence
-from avatar.core.errors import EngineFailed, EngineTimeout, NotFound
+from avatar.core.errors import BadMessage, EngineFailed, EngineTimeout, NotFound
 from avatar.core.voices import VoiceProfile
 from avatar.engines.base import TextToSpeech
 from avatar.voices.library import VoiceLibrary
@@ -72,7 +72,11 @@ def default_voice(library: VoiceLibrary, tts: TextToSpeech) -> VoiceProfile | No
 
 
 async def say(tts: TextToSpeech, text: str, choice: Choice, language: str | None, timeout_s: float) -> Speech:
-    """Speak all of `text`. Raises `EngineTimeout` after `timeout_s`, `EngineFailed` when nothing comes of it."""
+    """Speak all of `text`.
+
+    Raises `EngineTimeout` after `timeout_s`; when nothing comes of it `EngineFailed`, or `BadMessage` if there is no letter
+    and no digit in it.
+    """
 
     async def pieces() -> AsyncIterator[str]:
         yield text
@@ -87,5 +91,6 @@ async def say(tts: TextToSpeech, text: str, choice: Choice, language: str | None
         raise EngineTimeout(f"Speaking this text took longer than {timeout_s:g} s; send a shorter one.") from None
     pcm = np.concatenate(parts) if parts else silence(0)
     if not pcm.size:
-        raise EngineFailed("There is nothing in this text that could be spoken.")
+        why = "There is nothing in this text that could be spoken."
+        raise EngineFailed(why) if any(char.isalnum() for char in text) else BadMessage(why)
     return Speech(pcm, tts.sample_rate_hz, choice, tts.name)

@@ -81,6 +81,11 @@ async def _from_http(_: Request, error: Exception) -> JSONResponse:
 
 async def _from_validation(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    fields = [FieldProblem(field=".".join(map(str, item["loc"])), message=item["msg"]) for item in error.errors()]
+    fields = [FieldProblem(field=".".join(map(str, item["loc"])), message=_words(item)) for item in error.errors()]
     listed = "; ".join(f"{item.field}: {item.message}" for item in fields)
     return response(BadMessage(f"The request is wrong: {listed}."), fields=fields)
+
+
+def _words(item: Mapping[str, Any]) -> str:
+    """The framework's own words, unless they are about its classes."""
+    return "It is to be sent as a file, with a file name" if "UploadFile" in item["msg"] else str(item["msg"])

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, ParamSpec, Protocol, TypeVar
 from weakref import WeakSet
@@ -34,6 +34,9 @@ SCOPE = "qwen3_tts_voice_clone"
 """Of the progress events; the name that clients of earlier systems listen for."""
 
 MAX_UPLOAD_BYTES = 20_000_000
+
+_AHEAD = timedelta(hours=14)
+"""The first place to see a new day is so far ahead of UTC."""
 
 _JOB_STATE: dict[VoiceStatus, JobState] = {
     "queued": "queued",
@@ -176,8 +179,10 @@ class VoiceLibrary:
         """Save a recording and begin its enrolment: the profile, and whether it is new.
 
         The same recording under the same name and owner is the same voice; one that failed is tried again. Raises
-        `BufferLimit`, `Overloaded`.
+        `BadMessage` for a consent of a day to come, `BufferLimit`, `Overloaded`.
         """
+        if new.consent_date > (_now() + _AHEAD).date():
+            raise BadMessage("`consent_date` is to come yet: give the day on which the speaker agreed.")
         self._jobs.check_room()
         received, sha256 = await _disk(self._folder.receive, file, MAX_UPLOAD_BYTES)
         async with self._changing:
@@ -205,13 +210,14 @@ class VoiceLibrary:
         name: str | None = None,
         language: str | None = None,
         reference_text: str | None = None,
+        owner: str | None = None,
         is_default: bool | None = None,
     ) -> VoiceProfile:
         """Change what is not None; another language or text makes engines learn the voice anew. Raises `NotFound`."""
         async with self._changing:
             before = self.get(voice_id)
             changes: dict[str, Any] = {"name": check_name(name) if name is not None else None, "is_default": is_default}
-            changes |= {"language": language, "reference_text": reference_text}
+            changes |= {"language": language, "reference_text": reference_text, "owner": owner}
             if is_default:
                 self.ready(voice_id)
             changed = replace(before, **{key: value for key, value in changes.items() if value is not None})

@@ -51,6 +51,7 @@ class VoiceChange(BaseModel):
     name: Line | None = None
     language: Language | None = None
     reference_text: Words | None = None
+    owner: Line | None = None
     is_default: bool | None = None
 
 

@@ -64,7 +64,7 @@ def profiles(library: LibraryNow, speaker: Speaker, provenance: Provenance) -> A
     routes = APIRouter()
 
     @routes.get("", response_model=VoiceList)
-    async def list_voices(status: VoiceStatus | Literal["all"] | None = None) -> object:
+    async def list_voices(status: Literal[VoiceStatus, "all"] | None = None) -> object:
         """Voices that are ready or on their way; `status` asks for others."""
         hidden = () if status else ("failed", "cancelled")
         wanted = (status,) if status and status != "all" else None
@@ -90,13 +90,14 @@ def profiles(library: LibraryNow, speaker: Speaker, provenance: Provenance) -> A
         return FileResponse(library().reference_path(voice_id), media_type="audio/wav", headers=PRIVATE)
 
     @routes.post("/{voice_id}/preview", response_class=Response)
-    async def preview(voice_id: Id, wanted: Preview) -> Response:
+    async def preview(voice_id: Id, wanted: Preview | None = None) -> Response:
         """Speak in the voice: a WAV file."""
         profile = library().ready(voice_id)
-        text = wanted.text or (profile.reference_text or "")[:MAX_TEXT_CHARS] or profile.name
+        given = wanted and wanted.text
+        text = given or (profile.reference_text or "")[:MAX_TEXT_CHARS] or profile.name
         with speaker() as tts:
             choice = choose(voice_id, library(), tts)
-            speech = await say(tts, text, choice, None if wanted.text else profile.language, SAY_TIMEOUT_S)
+            speech = await say(tts, text, choice, None if given else profile.language, SAY_TIMEOUT_S)
         return wav(await provenance.mark(speech), provenance)
 
     @routes.post("/{voice_id}/clone", response_model=EnrolmentOut, status_code=202)

@@ -78,6 +78,7 @@ class Service:
     def __init__(self, settings: Settings, first: Mapping[Stage, Pick]) -> None:
         """`first`: the engines to begin with."""
         self.settings = settings
+        self._first = first
         self.sessions = SessionManager(
             settings.admission.max_sessions,
             settings.admission.wait_s,
@@ -135,7 +136,7 @@ class Service:
                 settings.data_dir / "voices",
                 self._store.voices,
                 voicing.enrolment(partial(voicing.serving, self.lineup), decoder, settings.models_dir),
-                self.feed.publish,
+                self._tell_of_voice,
                 JobPolicy(timeout_s=settings.voices.enrolment_timeout_s, attempts=settings.voices.attempts),
             )
             closing.push_async_callback(self._library.aclose)
@@ -154,6 +155,14 @@ class Service:
         self.feed.publish(progress)
         if progress.ended and self._library is not None:
             voicing.introduce(self.lineup, self._library)
+
+    def _tell_of_voice(self, progress: JobProgress) -> None:
+        """Of an enrolment; a voice that is ready may call for other weights than those the server began with."""
+        self.feed.publish(progress)
+        if progress.state == "done" and not self.settings.tts.model:
+            voicing.make_way(
+                self.lineup, self._first["tts"], lambda engine: choosing.pick(self.settings, "tts", engine, None)
+            )
 
     def store(self) -> Store:
         """The open store."""

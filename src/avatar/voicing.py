@@ -4,9 +4,10 @@ With `app.py` the only code that sees engines and voices together; knows no sett
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from avatar.conversation.lineup import Lineup
+from avatar.conversation.lineup import Lineup, Pick
 from avatar.core.audio import Pcm
 from avatar.core.errors import EngineFailed, Overloaded
 from avatar.engines.base import ClonesVoices, Engine, SpeechToText, Stage, VoiceActivity
@@ -73,8 +74,19 @@ def introduce(lineup: Lineup, library: VoiceLibrary) -> None:
     loaded = {stage: lineup.seats[stage].loaded for stage in NEEDED}
     tts = loaded["tts"]
     if tts is not None and all(loaded.values()):
-        clones = isinstance(tts.engine, ClonesVoices) and tts.engine.capabilities.clones
-        library.start((tts.engine,) if clones else ())  # type: ignore[arg-type]  # as just seen
+        library.start((tts.engine,) if _clones(tts.engine) else ())  # type: ignore[arg-type]  # as just seen
+
+
+def make_way(lineup: Lineup, first: Pick, choose: Callable[[str], Pick]) -> None:
+    """A voice is ready: where speech comes from what the server began with and that clones nothing, load what `choose`
+    makes now of the same engine, given its name. What somebody loaded by hand stays."""
+    loaded = lineup.seats["tts"].loaded
+    if loaded is not None and loaded.pick == first and not _clones(loaded.engine):
+        lineup.reconsider("tts", partial(choose, loaded.pick.engine))
+
+
+def _clones(engine: Engine) -> bool:
+    return isinstance(engine, ClonesVoices) and engine.capabilities.clones
 
 
 def serving(lineup: Lineup, stage: Stage) -> Engine:

@@ -3,16 +3,24 @@
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import openai
 import pytest
 
+from avatar import choosing
 from avatar.core.audio import silence
 from avatar.core.errors import NotFound
+from avatar.engines.registry import EngineSpec
+from avatar.hub import catalog
+from avatar.hub.catalog import Model, ModelFile
+from avatar.settings import Settings
 from tests.fakes.cloner import FakeCloner
 from tests.fakes.tts import FakeTextToSpeech
 from tests.integration.realtime_client import calling
-from tests.integration.voices import VoiceClient, client, ready, recording, tts, voice_server, wav
+from tests.integration.serving import picks_of, serving, settings_for, settled
+from tests.integration.voices import VoiceClient, client, engines, ready, recording, tts, voice_server, wav
 
 __all__ = ["client", "recording", "tts"]  # the fixtures
 
@@ -164,6 +172,57 @@ async def test_the_first_voice_brought_speaks_where_the_engine_has_none(
         await speaks(first)
         await client.call("DELETE", f"/api/voice-profiles/{first}")
         await speaks(None)
+
+
+@pytest.fixture
+def singer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, models_dir: Path) -> Settings:
+    """An engine with three models, of which `cloner` clones; all are here, and settings that leave the choice open."""
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "ge2e-speaker").symlink_to(models_dir / "ge2e-speaker")
+    for key in ("soloist", "choir", "cloner"):
+        (models / key).mkdir()
+        (models / key / "voice.bin").write_bytes(b"la")
+        monkeypatch.setitem(catalog.MODELS, key, Model(key, "tts", key, "MIT", (ModelFile("voice.bin"),)))
+
+    def build(weights: Path | None, options: Any) -> FakeTextToSpeech:
+        assert weights is not None
+        return FakeCloner() if weights.name == "cloner" else FakeTextToSpeech()
+
+    spec = EngineSpec("tts", "singer", build, weights=("soloist", "choir", "cloner"), cloning_weights=("cloner",))
+    monkeypatch.setattr(choosing, "BUILTIN", (spec,))
+    return settings_for(tmp_path)
+
+
+@pytest.mark.parametrize(("by_hand", "serves"), [(None, "cloner"), ("choir", "choir")])
+async def test_the_first_voice_brings_the_weights_that_speak_it_unless_others_were_chosen_by_hand(
+    singer: Settings, recording: bytes, by_hand: str | None, serves: str
+) -> None:
+    first = picks_of(engines(FakeTextToSpeech())) | {"tts": choosing.pick(singer, "tts", "singer", None)}
+    async with serving(first, singer) as server, aiohttp.ClientSession() as http:
+        client, seat = VoiceClient(http, server), server.service.lineup.seats["tts"]
+
+        def serving_now() -> str:
+            weights = seat.loaded.pick.weights if seat.loaded and not seat.coming else None
+            return weights.name if weights else ""
+
+        def can_speak(voice_id: str) -> bool:
+            with server.service.house().speaker() as tts:
+                return voice_id in tts.voices
+
+        assert serving_now() == "soloist"
+        if by_hand:
+            await client.call("POST", "/api/engines/tts/load", json={"engine": "singer", "model": by_hand})
+            await settled(lambda: serving_now() == by_hand)
+        voice_id = await ready(client, recording)
+        await settled(lambda: not server.service.lineup._tasks)
+        assert serving_now() == serves
+        await settled(lambda: can_speak(voice_id) == (serves == "cloner"))
+        async with server.client() as talker:
+            await talker.start(voice_id=voice_id)
+            await talker.send("text", text="Hello?")
+            await talker.until("reply.done")
+        assert any(message["type"] == "error" for message in talker.messages) == (serves != "cloner")
 
 
 async def test_a_voice_deleted_under_a_realtime_session(client: VoiceClient, tts: FakeCloner, recording: bytes) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from avatar.conversation.terms import Engines
 from avatar.conversation.vram import used_vram_bytes
-from avatar.core.errors import Conflict, Overloaded, describe
+from avatar.core.errors import Conflict, Overloaded, SetupError, describe
 from avatar.core.progress import JobProgress, JobState
 from avatar.engines.base import STAGES, Engine, Stage
 
@@ -141,6 +141,10 @@ class Lineup:
             seat.coming, seat.problem = pick, ""
             self._spawn(self._load(seat, pick))
 
+    def reconsider(self, stage: Stage, choose: Callable[[], Pick]) -> None:
+        """Load what `choose`, which is called off the loop, comes to; if that cannot be had, what serves goes on."""
+        self._spawn(self._reconsider(stage, choose))
+
     async def unload(self, stage: Stage) -> None:
         """Free the engine of a stage, when its sessions have ended. Raises `Conflict` while one is being loaded."""
         seat = self.seats[stage]
@@ -195,6 +199,12 @@ class Lineup:
         self._tell(seat, "queued")
         async with self._one_at_a_time:
             await self._take_seat(seat, pick)
+
+    async def _reconsider(self, stage: Stage, choose: Callable[[], Pick]) -> None:
+        try:
+            self.load(stage, await asyncio.to_thread(choose))
+        except (SetupError, Conflict) as error:
+            logger.info("what serves %s stays: %s", stage, error)
 
     async def _take_seat(self, seat: Seat, pick: Pick) -> None:
         self._tell(seat, "running", "loading")

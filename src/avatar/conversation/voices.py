@@ -74,8 +74,8 @@ def default_voice(library: VoiceLibrary, tts: TextToSpeech) -> VoiceProfile | No
 async def say(tts: TextToSpeech, text: str, choice: Choice, language: str | None, timeout_s: float) -> Speech:
     """Speak all of `text`.
 
-    Raises `EngineTimeout` after `timeout_s`; when nothing comes of it `EngineFailed`, or `BadMessage` if there is no letter
-    and no digit in it.
+    Raises `EngineTimeout` after `timeout_s`; when nothing comes of it `EngineFailed`, or `BadMessage` if there is no
+    letter and no digit in it.
     """
 
     async def pieces() -> AsyncIterator[str]:

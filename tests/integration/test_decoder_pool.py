@@ -24,6 +24,7 @@ from avatar.media import decoder
 from avatar.media.decoder import DecoderPool
 from tests.bombs import flac_silence, peak_memory_bytes, webm_silence
 from tests.load.recorder import record_webm
+from tests.unit.test_media_decoder_child import FILES
 
 MEMORY_BYTES = 1 << 30
 THREE_HOURS_S = 3 * 3600
@@ -61,6 +62,11 @@ async def test_decodes_and_the_result_is_the_callers_to_write(pool: DecoderPool)
     assert pcm.dtype == np.float32
     assert pcm.size == pytest.approx(48_000, abs=400)
     pcm *= 2
+
+
+async def test_every_kind_of_file_is_read_where_nothing_can_be_opened(pool: DecoderPool) -> None:
+    for name, data in FILES.items():
+        assert (await pool.decode(data, max_s=60)).size == pytest.approx(16_000, abs=1600), name
 
 
 async def test_five_at_once_share_two_processes() -> None:
@@ -261,8 +267,27 @@ async def test_any_damage_gets_an_answer(fuzzed_pool: DecoderPool, flips: list[t
     damaged = bytearray(WEBM)
     for position, flip in flips:
         damaged[position] ^= flip
+    await answers(fuzzed_pool, bytes(damaged))
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(sorted(FILES)),
+    flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=40),
+)
+async def test_any_damage_to_any_kind_of_file_gets_an_answer(
+    fuzzed_pool: DecoderPool, name: str, flips: list[tuple[float, int]]
+) -> None:
+    damaged = bytearray(FILES[name])
+    for share, flip in flips:
+        damaged[int(share * len(damaged))] ^= flip
+    await answers(fuzzed_pool, bytes(damaged))
+
+
+async def answers(pool: DecoderPool, damaged: bytes) -> None:
     try:
-        pcm = await fuzzed_pool.decode(bytes(damaged), max_s=60)
+        pcm = await pool.decode(damaged, max_s=60)
     except (BadAudio, BufferLimit):
         return
     assert 0 < pcm.size <= 60 * 16_000

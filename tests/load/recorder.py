@@ -7,7 +7,7 @@ from av.audio.stream import AudioStream
 
 from avatar.core.audio import Pcm, resample
 
-_FRAME_SAMPLES = {"libopus": 960, "aac": 1024, "alac": 4096, "libmp3lame": 1152}
+_FRAME_SAMPLES = {"libopus": 960, "aac": 1024, "alac": 4096, "libmp3lame": 1152, "wmav2": 2048, "flac": 4608}
 
 
 def record(pcm: Pcm, rate_hz: int, container: str, codec: str, *, coded_hz: int = 48_000) -> bytes:
@@ -18,7 +18,9 @@ def record(pcm: Pcm, rate_hz: int, container: str, codec: str, *, coded_hz: int 
     with av.open(file, "w", format=container, options=options) as output:
         stream = output.add_stream(codec, rate=coded_hz, layout="mono")
         assert isinstance(stream, AudioStream)
-        frame_samples = _FRAME_SAMPLES[codec]
+        if codec == "wmav2":
+            stream.codec_context.bit_rate = 96_000  # it has no default
+        frame_samples = _FRAME_SAMPLES.get(codec, 160)
         resampler = av.AudioResampler(stream.codec_context.format, "mono", coded_hz)
         for start in range(0, samples.size, frame_samples):
             frame = av.AudioFrame.from_ndarray(samples[None, start : start + frame_samples], "fltp", "mono")

@@ -141,7 +141,7 @@ class DecoderPool:
             self._replace(None)
 
     async def decode(self, data: bytes, *, max_s: float, rate_hz: int = INPUT_RATE_HZ) -> Pcm:
-        """Decode a whole audio file (WebM, Ogg, WAV, FLAC, MP3, MP4) to float32[n], mono, at `rate_hz`, -1…1.
+        """Decode a whole audio file (see `formats.py`) to float32[n], mono, at `rate_hz`, -1…1.
 
         The file's own first bytes say what it is; of a damaged or cut-off file, what still decodes is returned.
         Raises `BadAudio` (not audio, nothing in it, a codec, rate or channel count not taken, slower than the pool's

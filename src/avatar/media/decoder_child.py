@@ -29,15 +29,23 @@ _BLOCK_S = 0.1
 """libsndfile is read in blocks of this length: memory does not grow with what a header claims, and no more than this
 is lost where the file is cut."""
 
+_PCM = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
 _SNDFILE_SUBTYPES = {
-    "WAV": {"PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"},
+    **dict.fromkeys(("WAV", "WAVEX", "W64", "RF64", "AIFF", "AU"), _PCM),
+    "CAF": _PCM | {"ALAC_16", "ALAC_20", "ALAC_24", "ALAC_32"},
     "FLAC": {"PCM_S8", "PCM_16", "PCM_24"},
     "OGG": {"OPUS", "VORBIS"},
-    "MP3": {"MPEG_LAYER_III"},
+    "MP3": {"MPEG_LAYER_III", "MPEG_LAYER_II"},
 }
-_SNDFILE_SUBTYPES["WAVEX"] = _SNDFILE_SUBTYPES["WAV"]
 
-_FFMPEG_CODECS = {"matroska": {"opus", "vorbis"}, "mov": {"aac", "mp3float", "opus"}}
+_FFMPEG_PCM = {f"pcm_{form}{end}" for form in ("s16", "s24", "s32", "f32") for end in ("le", "be")}
+_FFMPEG_CODECS = {
+    "matroska": {"opus", "vorbis", "aac", "mp3float", "flac", *_FFMPEG_PCM},
+    "mov": {"aac", "mp3float", "opus", "alac", "flac", "amrnb", "amrwb", *_FFMPEG_PCM},
+    "aac": {"aac"},
+    "amr": {"amrnb", "amrwb"},
+    "asf": {"wmav1", "wmav2"},
+}
 
 Blocks = Iterator[tuple[Pcm, int]]
 """Mono pieces with their sample rates."""
@@ -98,7 +106,7 @@ def _check(rate_hz: int, channels: int) -> None:
 
 
 def _sndfile_blocks(data: bytes) -> Blocks:
-    """WAV, FLAC, Ogg and MP3 through libsndfile."""
+    """WAV and its kin, AIFF, CAF, AU, FLAC, Ogg and MP3 through libsndfile."""
     decoded = False
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
@@ -115,7 +123,7 @@ def _sndfile_blocks(data: bytes) -> Blocks:
 
 
 def _ffmpeg_blocks(data: bytes, demuxer: str) -> Blocks:
-    """WebM and MP4 through FFmpeg, with that one demuxer and the listed decoders; damaged packets are skipped."""
+    """The rest through FFmpeg, with that one demuxer and the listed decoders; damaged packets are skipped."""
     codecs = _FFMPEG_CODECS[demuxer]
     options = {
         "format_whitelist": demuxer,
@@ -135,10 +143,19 @@ def _ffmpeg_blocks(data: bytes, demuxer: str) -> Blocks:
                 for frame in frames:
                     _check(frame.sample_rate, frame.layout.nb_channels)
                     decoded = True
-                    yield frame.to_ndarray().mean(axis=0), frame.sample_rate
+                    yield _mono(frame), frame.sample_rate
     except (av.FFmpegError, ValueError):
         if not decoded:
             raise Undecodable("The file is damaged, or not the audio that it says it is.") from None
+
+
+def _mono(frame: av.AudioFrame) -> Pcm:
+    """The mean of the channels, -1…1, whatever kind of samples they are."""
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    mixed: Pcm = samples.mean(axis=0, dtype=np.float32)
+    return mixed / np.float32(-np.iinfo(samples.dtype).min) if samples.dtype.kind == "i" else mixed
 
 
 def _audio_stream(streams: tuple[AudioStream, ...], codecs: set[str]) -> AudioStream:

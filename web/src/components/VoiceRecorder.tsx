@@ -51,7 +51,7 @@ export function VoiceRecorder({ strings, onRecorded, onFile, onProblem }: Props)
           {words.record}
         </button>
         <label className="outlined file">
-          <input type="file" accept="audio/*,video/webm,video/mp4,.flac,.ogg,.opus,.m4a" onChange={choose} />
+          <input type="file" accept="audio/*,video/webm,video/mp4,video/3gpp,video/quicktime,.flac,.ogg,.opus,.m4a,.mka,.amr,.caf" onChange={choose} />
           {words.file}
         </label>
       </div>

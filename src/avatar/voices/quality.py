@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from avatar.core.audio import INPUT_RATE_HZ, Pcm, ms_to_samples
 from avatar.core.errors import BadAudio
@@ -105,25 +106,31 @@ def spoken(slices: Vectors, probabilities: list[float]) -> Vectors:
 
 
 def speakers_cosine(slices: Vectors) -> float:
-    """Parts the slices into the two groups that differ most (2-means on the sphere) and compares them.
+    """How alike the two groups of slices sound that differ most.
 
     1.0 for too few slices, and for a second group too small to be a person rather than a cough.
     """
-    if len(slices) < 2 * _MIN_SECOND_SLICES:
+    side = parted(slices) if len(slices) >= 2 * _MIN_SECOND_SLICES else None
+    if side is None:
         return 1.0
-    spread = slices - slices.mean(axis=0)
-    side = spread @ np.linalg.svd(spread, full_matrices=False)[2][0] > 0
+    second = min(int(side.sum()), int((~side).sum()))
+    is_person = second >= max(_MIN_SECOND_SLICES, _MIN_SECOND_SHARE * len(slices))
+    return cosine(mean_vector(slices[side]), mean_vector(slices[~side])) if is_person else 1.0
+
+
+def parted(vectors: Vectors) -> NDArray[np.bool_] | None:
+    """bool[n], which of `vectors` are in one of the two groups that differ most (2-means on the sphere); None where all
+    are alike."""
+    spread = vectors - vectors.mean(axis=0)
+    side: NDArray[np.bool_] = spread @ np.linalg.svd(spread, full_matrices=False)[2][0] > 0
     for _ in range(20):
         if side.all() or not side.any():
-            return 1.0
-        one, other = mean_vector(slices[side]), mean_vector(slices[~side])
-        nearer = slices @ one > slices @ other
+            return None
+        nearer = vectors @ mean_vector(vectors[side]) > vectors @ mean_vector(vectors[~side])
         if (nearer == side).all():
             break
         side = nearer
-    second = min(int(side.sum()), int((~side).sum()))
-    is_person = second >= max(_MIN_SECOND_SLICES, _MIN_SECOND_SHARE * len(slices))
-    return cosine(one, other) if is_person else 1.0
+    return None if side.all() or not side.any() else side
 
 
 def _noise_power(power: "np.ndarray[tuple[int], np.dtype[np.float64]]", speech: Vectors) -> float:

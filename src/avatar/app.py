@@ -217,7 +217,8 @@ def assemble(service: Service) -> FastAPI:
     server = service.settings.server
     app.add_middleware(hosts.OwnPages, origins=server.allowed_origins)
     app.add_middleware(
-        uploads.LimitedBodies, limits=dict.fromkeys(voices.UPLOADS, MAX_UPLOAD_BYTES + uploads.FORM_BYTES)
+        uploads.LimitedBodies,
+        limits={"/api/": uploads.JSON_BYTES} | dict.fromkeys(voices.UPLOADS, MAX_UPLOAD_BYTES + uploads.FORM_BYTES),
     )
     app.add_middleware(
         access.OnlyWithKey,

@@ -1,4 +1,5 @@
-"""Bounds what a request may send before anything of it is kept: multipart parsers write files of any size to the disk.
+"""Bounds what a request may send before anything of it is kept: multipart parsers write files of any size to the disk,
+and JSON is read into memory.
 
 Knows no route's fields; what else a form holds is small.
 """
@@ -10,6 +11,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _TOO_LARGE = 413
+JSON_BYTES = 1_000_000
+"""For a request that takes no file."""
 FORM_BYTES = 64_000
 """For the text fields beside a file, and the multipart headers."""
 

@@ -27,11 +27,14 @@ from avatar.settings import default_models_dir
 from avatar.voices.embedding import SpeakerEncoder, Vectors, cosine, mean_vector
 from avatar.voices.quality import (
     FRAME_SAMPLES,
+    ONE_RECORDING_COSINE,
     ONE_SPEAKER_COSINE,
     parted,
+    sides_cosine,
     speakers_cosine,
     speech_bounds,
     spoken,
+    spoken_spans,
     trimmed,
 )
 from voices import ONE_SPEAKER, ROOT, _commit, humans, machines
@@ -172,6 +175,11 @@ def recordings(pools: dict[str, list[Pcm]], readings: dict[str, Pcm]) -> Iterato
             yield "in a room (0.4 s)", False, in_a_room(pcm, 0.4, rng)
             yield "noise 20 dB below", False, _noisy(pcm, rng)
             yield "half of it in a room (0.5 s)", False, _half(pcm, lambda half: in_a_room(half, 0.5, rng))
+    beckett, dickens = readings["Beckett, read"], readings["Dickens, read"]
+    for start_s in range(0, 34, 3):
+        part = dickens[start_s * INPUT_RATE_HZ :][: 10 * INPUT_RATE_HZ]
+        yield "Beckett, then Dickens", True, np.concatenate([beckett, part])
+        yield "Dickens, then Beckett", True, np.concatenate([part, beckett])
     for name, pcm in readings.items():
         yield name, name not in ONE_SPEAKER, pcm
         for _ in range(8):
@@ -185,16 +193,21 @@ def recordings(pools: dict[str, list[Pcm]], readings: dict[str, Pcm]) -> Iterato
 # --- what the check says ------------------------------------------------------------------------
 
 
-def judged(pcm: Pcm, vad: SileroVad, encoder: SpeakerEncoder) -> tuple[float, float] | None:
-    """The cosine as enrolment finds it, and as it was found before: on windows of 1.6 s, pauses included."""
+Cosines = tuple[float, float, float]
+"""The two that enrolment finds, and the one it found before: on windows of 1.6 s, pauses included."""
+
+
+def judged(pcm: Pcm, vad: SileroVad, encoder: SpeakerEncoder) -> Cosines | None:
+    """None where nobody speaks."""
     pcm = np.clip(pcm, -1, 1)
     probabilities = vad.open().probabilities(np.pad(pcm, (0, -pcm.size % FRAME_SAMPLES)))
     if (bounds := speech_bounds(probabilities)) is None:
         return None
     first, last = (round(second * INPUT_RATE_HZ / FRAME_SAMPLES) for second in bounds)
     pcm = trimmed(pcm, INPUT_RATE_HZ, bounds)
-    now = speakers_cosine(spoken(encoder.slices(pcm), probabilities[first:last]))
-    return now, _before(encoder.windows(pcm))
+    speech = probabilities[first:last]
+    now = speakers_cosine(spoken(encoder.slices(pcm), speech))
+    return now, sides_cosine(spoken_spans(encoder.spans(pcm), speech)), _before(encoder.windows(pcm))
 
 
 def _before(windows: Vectors) -> float:
@@ -205,9 +218,9 @@ def _before(windows: Vectors) -> float:
     return cosine(mean_vector(windows[side]), mean_vector(windows[~side]))
 
 
-def report(found: Sequence[tuple[str, bool, tuple[float, float]]]) -> str:
+def report(found: Sequence[tuple[str, bool, Cosines]]) -> str:
     """Error rates by kind, and by threshold."""
-    by_kind: dict[tuple[bool, str], list[tuple[float, float]]] = defaultdict(list)
+    by_kind: dict[tuple[bool, str], list[Cosines]] = defaultdict(list)
     for kind, is_two, cosines in found:
         by_kind[is_two, kind].append(cosines)
     lines = [f"# One speaker or two ({datetime.date.today().isoformat()})\n"]
@@ -216,15 +229,21 @@ def report(found: Sequence[tuple[str, bool, tuple[float, float]]]) -> str:
         (__doc__ or "").split("\n\n")[2],
         "",
     ]
-    lines += ["| recording | how many | said to be more than one voice | before | lowest, median, highest cosine |"]
-    lines += ["|---|---|---|---|---|"]
+    lines += [
+        "| recording | how many | said to be more than one voice | by slices alone | before | lowest, median, highest"
+    ]
+    lines[-1] += " cosine of slices | of sides |"
+    lines += ["|---|---|---|---|---|---|---|"]
     for (is_two, kind), cosines in sorted(by_kind.items()):
-        now, before = (np.array(values) for values in zip(*cosines, strict=True))
-        spread = ", ".join(f"{value:.3f}" for value in np.percentile(now, (0, 50, 100)))
+        now, sides, before = (np.array(values) for values in zip(*cosines, strict=True))
+        spread, of_sides = (
+            ", ".join(f"{value:.3f}" for value in np.percentile(of, (0, 50, 100))) for of in (now, sides)
+        )
+        either = (now < ONE_SPEAKER_COSINE) | (sides < ONE_RECORDING_COSINE)
         who = "two" if is_two else "one"
         lines += [
-            f"| {who}: {kind} | {len(now)} | {np.mean(now < ONE_SPEAKER_COSINE):.0%} | "
-            f"{np.mean(before < BEFORE):.0%} | {spread} |"
+            f"| {who}: {kind} | {len(now)} | {np.mean(either):.0%} | {np.mean(now < ONE_SPEAKER_COSINE):.0%} | "
+            f"{np.mean(before < BEFORE):.0%} | {spread} | {of_sides} |"
         ]
     lines += [
         "",
@@ -233,11 +252,20 @@ def report(found: Sequence[tuple[str, bool, tuple[float, float]]]) -> str:
         "|---|---|---|",
     ]
     usual = [(is_two, cosines) for kind, is_two, cosines in found if "half of it in a room" not in kind]
-    for which, limits in ((0, (0.76, 0.78, 0.80, 0.82, 0.84, 0.86)), (1, (0.70, BEFORE, 0.84))):
+    tables = (
+        ("slices", (0.76, 0.78, 0.80, 0.82, 0.84, 0.86), lambda now, sides, before, limit: now < limit),
+        (
+            f"slices {ONE_SPEAKER_COSINE:.2f}, or sides",
+            (0.76, 0.78, 0.80, 0.82),
+            lambda now, sides, before, limit: now < ONE_SPEAKER_COSINE or sides < limit,
+        ),
+        ("before", (0.70, BEFORE, 0.84), lambda now, sides, before, limit: before < limit),
+    )
+    for name, limits, is_refused in tables:
         for limit in limits:
-            wrong = np.mean([cosines[which] < limit for is_two, cosines in usual if not is_two])
-            missed = np.mean([cosines[which] >= limit for is_two, cosines in usual if is_two])
-            lines += [f"| {limit:.2f}{', before' if which else ''} | {wrong:.1%} | {missed:.1%} |"]
+            wrong = np.mean([is_refused(*cosines, limit) for is_two, cosines in usual if not is_two])
+            missed = np.mean([not is_refused(*cosines, limit) for is_two, cosines in usual if is_two])
+            lines += [f"| {name} {limit:.2f} | {wrong:.1%} | {missed:.1%} |"]
     return "\n".join(lines) + "\n"
 
 

@@ -84,12 +84,12 @@ def people() -> list[Recording]:
     sentence), and a play by two neural voices, line by line; Dickens also more slowly."""
     dickens = [_pause(start, end) for start, end in _TWO_CITIES_PAUSES_MS]
     sentences = [_pause(start, end, may_end=True) for start, end in _BECKETT_PAUSES_MS]
-    reading = _recording("A Tale of Two Cities", "reading", _asset("two_cities.wav"), dickens, 41_690)
+    reading = _recording("A Tale of Two Cities", "reading", asset("two_cities.wav"), dickens, 41_690)
     return [
         reading,
         slower(reading, _SLOW_PAUSE_MS),
         _recording("Worstward Ho", "reading", beckett(), sentences, 8830),
-        *_lines("Endgame", "dialogue", _asset("endgame_nagg_nell.wav"), _ENDGAME_LINES_MS),
+        *_lines("Endgame", "dialogue", asset("endgame_nagg_nell.wav"), _ENDGAME_LINES_MS),
         *_lines("Worstward Ho", "sentence", beckett(), _BECKETT_LINES_MS),
     ]
 
@@ -164,7 +164,8 @@ def _noise(samples: int) -> Pcm:
 
 
 @cache
-def _asset(name: str) -> Pcm:
+def asset(name: str) -> Pcm:
+    """A recording of the package `moonshine-voice`: float32, mono, 16 kHz."""
     with zipfile.ZipFile(wheel(_VOICE_PACKAGE, _CACHE)) as archive:
         data = archive.read(f"moonshine_voice/assets/{name}")
     pcm, rate_hz = soundfile.read(io.BytesIO(data), dtype="float32")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from avatar.core.audio import INPUT_RATE_HZ, Pcm, silence
+from tests.corpus.sound import asset
 from tests.integration.voices import CONSENT, VoiceClient, at_level, client, recording, tts, wav
 from tests.speech import beckett, spoken
 
@@ -42,6 +43,7 @@ def turns(one: Pcm, other: Pcm, turn_s: float = 2.0) -> list[tuple[Pcm, Pcm]]:
         ("overdriven", "BAD_AUDIO", "overdriven"),
         ("noisy", "BAD_AUDIO", "noise behind the voice"),
         ("two people", "BAD_AUDIO", "More than one voice"),
+        ("one after the other", "BAD_AUDIO", "More than one voice"),
         ("too long", "BUFFER_LIMIT", "longer than 60 s"),
         ("cut off", "BAD_AUDIO", "damaged"),
     ],
@@ -60,6 +62,7 @@ async def test_a_recording_that_will_not_do_fails_with_the_reason(
         "overdriven": np.clip(speech * 20, -1, 1),
         "noisy": (speech + noise).astype(np.float32),
         "too long": np.tile(speech, 7),
+        "one after the other": np.concatenate([speech, at_level(asset("two_cities.wav")[: 10 * INPUT_RATE_HZ])]),
         "two people": np.concatenate([part for turn in turns(speech, await another()) for part in turn]),
     }
     data = wav(recordings[kind]) if kind in recordings else wav(speech)[:40]

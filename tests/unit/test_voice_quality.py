@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from avatar.core.audio import INPUT_RATE_HZ, Pcm
 from avatar.voices.embedding import Vectors
-from avatar.voices.quality import FRAME_SAMPLES, judge, speakers_cosine, speech_bounds, trimmed
+from avatar.voices.quality import FRAME_SAMPLES, judge, sides_cosine, speakers_cosine, speech_bounds, trimmed
 
 RNG = np.random.default_rng(7)
 
@@ -38,7 +38,7 @@ ONE = vectors((0, 10))
 
 
 def test_a_good_recording_has_no_reasons() -> None:
-    quality = judge(*voice(10), ONE)
+    quality = judge(*voice(10), ONE, ONE)
     assert quality.flaws == quality.reasons == ()
     assert quality.duration_s == pytest.approx(10, abs=0.05)
     assert quality.speech_s == pytest.approx(7, abs=0.2)
@@ -60,7 +60,7 @@ def test_a_good_recording_has_no_reasons() -> None:
     ],
 )
 def test_what_is_wrong_is_said(recording: tuple[Pcm, list[float]], windows: Vectors, reason: str) -> None:
-    reasons = judge(*recording, windows).reasons
+    reasons = judge(*recording, windows, ONE).reasons
     assert any(reason in said for said in reasons) if reason else not reasons
 
 
@@ -78,7 +78,28 @@ def test_any_windows_get_a_cosine(count: int, seed: int) -> None:
     windows = np.random.default_rng(seed).normal(size=(count, 256)).astype(np.float32)
     windows /= np.linalg.norm(windows, axis=1, keepdims=True)
     assert -1.001 <= speakers_cosine(windows) <= 1.001
+    assert -1.001 <= sides_cosine(windows) <= 1.001
 
 
 def test_windows_that_are_all_the_same_are_one_speaker() -> None:
     assert speakers_cosine(np.tile(ONE[:1], (8, 1))) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("spans", "two"),
+    [
+        (vectors((0, 8), (1, 8)), True),
+        (vectors((0, 30), (1, 9)), True),
+        (vectors((0, 40)), False),
+        (vectors((0, 30), (1, 2), (0, 30)), False),  # a cough
+        (vectors((0, 7), (1, 7)), False),  # too little to tell
+    ],
+)
+def test_two_recordings_put_together_are_parted_where_they_meet(spans: Vectors, two: bool) -> None:
+    assert (sides_cosine(spans) < 0.5) == two
+
+
+def test_who_speaks_after_somebody_else_is_told() -> None:
+    quality = judge(*voice(20), ONE, vectors((0, 23), (1, 23)))
+    assert quality.flaws == ("many_voices",)
+    assert "two recordings" in quality.reasons[0]

@@ -71,7 +71,7 @@ export const en = {
     too_quiet: "It is too quiet. Come closer to the microphone.",
     overdriven: "It is overdriven. Record it again with less gain.",
     noisy: "There is too much noise behind the voice. Record it in a quieter room, without music.",
-    many_voices: "More than one voice seems to speak in it. Record one person alone.",
+    many_voices: "More than one voice seems to speak in it, or it is put together of two recordings. Record one person alone, in one go.",
   },
 };
 
@@ -146,7 +146,7 @@ export const zh: VoiceStrings = {
     too_quiet: "声音太小。请靠近麦克风。",
     overdriven: "音量过载。请降低增益后重录。",
     noisy: "背景噪声太大。请换个安静、没有音乐的地方重录。",
-    many_voices: "里面似乎不止一个人说话。请只录一个人。",
+    many_voices: "里面似乎不止一个人说话，或者是由两段录音拼成的。请只录一个人，一次录完。",
   },
 };
 

@@ -154,8 +154,9 @@ def _mono(frame: av.AudioFrame) -> Pcm:
     samples = frame.to_ndarray()
     if not frame.format.is_planar:
         samples = samples.reshape(-1, frame.layout.nb_channels).T
-    mixed: Pcm = samples.mean(axis=0, dtype=np.float32)
-    return mixed / np.float32(-np.iinfo(samples.dtype).min) if samples.dtype.kind == "i" else mixed
+    full_scale = 2.0 ** (8 * samples.dtype.itemsize - 1) if samples.dtype.kind == "i" else 1.0
+    mixed: Pcm = samples.mean(axis=0, dtype=np.float32) / np.float32(full_scale)
+    return mixed
 
 
 def _audio_stream(streams: tuple[AudioStream, ...], codecs: set[str]) -> AudioStream:

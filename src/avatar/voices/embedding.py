@@ -24,6 +24,8 @@ _WINDOW_FRAMES = 160
 _STEP_FRAMES = 77  # 1.3 windows a second
 SLICE_S, SLICE_STEP_S = 0.8, 0.2
 _SLICE_FRAMES, _SLICE_STEP_FRAMES = 80, 20
+SPAN_S, SPAN_STEP_S = 1.6, 0.4
+_SPAN_STEP_FRAMES = 40
 _MIN_COVERAGE = 0.75  # of the last window
 _LAYERS = 3
 _LEVEL_DB = -30.0  # quieter recordings are raised to it
@@ -63,14 +65,21 @@ class SpeakerEncoder:
 
         Too short for a voice's portrait, and short enough to hold one turn of a dialogue each.
         """
-        frames = mel(_raise_level(pcm))
-        starts = range(0, max(1, len(frames) - _SLICE_FRAMES + 1), _SLICE_STEP_FRAMES)
-        frames = np.pad(frames, ((0, max(0, _SLICE_FRAMES - len(frames))), (0, 0)))
-        return self._forward(_cut(frames, starts, _SLICE_FRAMES))
+        return self._every(pcm, _SLICE_FRAMES, _SLICE_STEP_FRAMES)
+
+    def spans(self, pcm: Pcm) -> Vectors:
+        """float32[spans, 256], each of length 1: windows of `SPAN_S`, one every `SPAN_STEP_S`, pauses and all."""
+        return self._every(pcm, _WINDOW_FRAMES, _SPAN_STEP_FRAMES)
 
     def embed(self, pcm: Pcm) -> Vectors:
         """float32[256] of length 1 of the whole recording."""
         return mean_vector(self.windows(pcm))
+
+    def _every(self, pcm: Pcm, length: int, step: int) -> Vectors:
+        frames = mel(_raise_level(pcm))
+        starts = range(0, max(1, len(frames) - length + 1), step)
+        frames = np.pad(frames, ((0, max(0, length - len(frames))), (0, 0)))
+        return self._forward(_cut(frames, starts, length))
 
     def _forward(self, batch: Vectors) -> Vectors:
         states = batch.transpose(1, 0, 2)  # time first

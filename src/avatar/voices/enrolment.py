@@ -88,7 +88,9 @@ class Enrolment:
         on_step("trim")
         wide, narrow, probabilities = await asyncio.to_thread(self._trim, decoded)
         on_step("quality")
-        quality = judge(narrow, probabilities, await self._encoded(SpeakerEncoder.slices, narrow))
+        slices = await self._encoded(SpeakerEncoder.slices, narrow)
+        spans = await self._encoded(SpeakerEncoder.spans, narrow)
+        quality = judge(narrow, probabilities, slices, spans)
         if quality.flaws:
             raise Unfit(quality)
         on_step("embedding")

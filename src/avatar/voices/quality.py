@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from avatar.core.audio import INPUT_RATE_HZ, Pcm, ms_to_samples
 from avatar.core.errors import BadAudio
-from avatar.voices.embedding import SLICE_S, SLICE_STEP_S, Vectors, cosine, mean_vector
+from avatar.voices.embedding import SLICE_S, SLICE_STEP_S, SPAN_S, SPAN_STEP_S, Vectors, cosine, mean_vector
 
 FRAME_SAMPLES = 512
 """At 16 kHz: what one speech probability is about."""
@@ -20,6 +20,8 @@ FRAME_SAMPLES = 512
 MIN_S, MAX_S = 3.0, 60.0
 ONE_SPEAKER_COSINE = 0.82
 """Below it two people speak: 1 % of single people were found there, and 9 of 10 pairs."""
+ONE_RECORDING_COSINE = 0.80
+"""Below it what comes before a moment and what comes after it are of two people, or two recordings put together."""
 _MARGIN_FRAMES = 3  # 96 ms kept at both ends: a plosive begins before the voice does
 _SPEECH, _NO_SPEECH = 0.5, 0.1
 _MIN_SPEECH_S = 2.0
@@ -30,6 +32,7 @@ _MIN_SNR_DB = 12.0
 _MIN_LEVEL_DB = -50.0
 _MIN_NOISE_FRAMES = 5
 _MIN_SPOKEN_SHARE = 0.6  # of a slice: pauses sound alike, whoever makes them
+_MIN_SPAN_SHARE, _MIN_SIDE_SPANS = 0.5, 8  # of a span; on either side of a moment, 3.2 s
 _MIN_SECOND_SHARE, _MIN_SECOND_SLICES = 0.12, 4  # a few slices of one syllable are no second person
 
 
@@ -49,6 +52,8 @@ class Quality:
     """Share of samples at full scale."""
     speakers_cosine: float
     """How alike the recording's two most different voices sound; 1 where it is too short to tell."""
+    sides_cosine: float = 1.0
+    """How alike it sounds before and after the moment that parts it most; 1 where it is too short to tell."""
     flaws: tuple[Flaw, ...] = ()
 
     @property
@@ -75,9 +80,9 @@ def speech_bounds(probabilities: list[float]) -> tuple[float, float] | None:
     return first * FRAME_SAMPLES / INPUT_RATE_HZ, last * FRAME_SAMPLES / INPUT_RATE_HZ
 
 
-def judge(pcm: Pcm, probabilities: list[float], slices: Vectors) -> Quality:
+def judge(pcm: Pcm, probabilities: list[float], slices: Vectors, spans: Vectors) -> Quality:
     """Measure a trimmed recording: float32[n] at 16 kHz, the speech probability of each of its frames, and the speaker
-    vectors of its slices (`SpeakerEncoder.slices`)."""
+    vectors of its slices and spans (`SpeakerEncoder`)."""
     frames = pcm[: pcm.size // FRAME_SAMPLES * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES)
     speech = np.array(probabilities[: len(frames)])
     power = np.mean(np.square(frames, dtype=np.float64), axis=1)
@@ -91,18 +96,28 @@ def judge(pcm: Pcm, probabilities: list[float], slices: Vectors) -> Quality:
         snr_db=round(_db(max(level - noise, 1e-12) / max(noise, 1e-9)), 1),
         clipped=round(float(_clipped(pcm)), 4),
         speakers_cosine=round(speakers_cosine(spoken(slices, probabilities)), 3),
+        sides_cosine=round(sides_cosine(spoken_spans(spans, probabilities)), 3),
     )
     return replace(measured, flaws=tuple(flaw for flaw, is_so, _ in _judged(measured) if is_so))
 
 
 def spoken(slices: Vectors, probabilities: list[float]) -> Vectors:
     """The slices that are mostly speech; each begins `SLICE_STEP_S` after the one before it."""
-    says = np.array(probabilities) > _SPEECH
-    starts = (np.arange(len(slices)) * SLICE_STEP_S * INPUT_RATE_HZ / FRAME_SAMPLES).astype(int)
-    length = round(SLICE_S * INPUT_RATE_HZ / FRAME_SAMPLES)
-    shares = np.array([says[start : start + length].mean() if start < says.size else 0.0 for start in starts])
-    found: Vectors = slices[shares > _MIN_SPOKEN_SHARE]
+    found: Vectors = slices[_spoken_shares(len(slices), probabilities, SLICE_S, SLICE_STEP_S) > _MIN_SPOKEN_SHARE]
     return found
+
+
+def spoken_spans(spans: Vectors, probabilities: list[float]) -> Vectors:
+    """The spans that are mostly speech; each begins `SPAN_STEP_S` after the one before it."""
+    found: Vectors = spans[_spoken_shares(len(spans), probabilities, SPAN_S, SPAN_STEP_S) > _MIN_SPAN_SHARE]
+    return found
+
+
+def _spoken_shares(count: int, probabilities: list[float], length_s: float, step_s: float) -> NDArray[np.float64]:
+    says = np.array(probabilities) > _SPEECH
+    starts = (np.arange(count) * step_s * INPUT_RATE_HZ / FRAME_SAMPLES).astype(int)
+    length = round(length_s * INPUT_RATE_HZ / FRAME_SAMPLES)
+    return np.array([says[start : start + length].mean() if start < says.size else 0.0 for start in starts])
 
 
 def speakers_cosine(slices: Vectors) -> float:
@@ -116,6 +131,21 @@ def speakers_cosine(slices: Vectors) -> float:
     second = min(int(side.sum()), int((~side).sum()))
     is_person = second >= max(_MIN_SECOND_SLICES, _MIN_SECOND_SHARE * len(slices))
     return cosine(mean_vector(slices[side]), mean_vector(slices[~side])) if is_person else 1.0
+
+
+def sides_cosine(spans: Vectors) -> float:
+    """Compares what comes before a moment with what comes after it, at the moment where they differ most.
+
+    Tells people apart who speak one after the other and sound alike in slices: spans hear the room, too. 1.0 where too
+    little is on either side of any moment.
+    """
+    sums = np.cumsum(spans, axis=0)
+    before = sums[_MIN_SIDE_SPANS - 1 : -_MIN_SIDE_SPANS]
+    if not len(before):
+        return 1.0
+    after = sums[-1] - before
+    lengths = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
+    return float(np.min((before * after).sum(axis=1) / np.maximum(lengths, 1e-9)))
 
 
 def parted(vectors: Vectors) -> NDArray[np.bool_] | None:
@@ -180,8 +210,9 @@ def _judged(measured: Quality) -> tuple[tuple[Flaw, bool, str], ...]:
         ),
         (
             "many_voices",
-            measured.speakers_cosine < ONE_SPEAKER_COSINE,
-            "More than one voice seems to speak in it. Record one person alone.",
+            measured.speakers_cosine < ONE_SPEAKER_COSINE or measured.sides_cosine < ONE_RECORDING_COSINE,
+            "More than one voice seems to speak in it, or it is put together of two recordings. "
+            "Record one person alone, in one go.",
         ),
     )
 

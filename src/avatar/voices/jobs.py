@@ -98,7 +98,9 @@ class Jobs:
 
     def _in_our_words(self, error: Exception) -> Exception:
         if isinstance(error, TimeoutError):
-            return EngineTimeout(f"It was not done within {self._policy.timeout_s:g} s.")
+            return EngineTimeout(
+                f"It was not done within {self._policy.timeout_s:g} s: there is too much to do here. Try again later."
+            )
         return error
 
 

@@ -73,7 +73,12 @@ async def test_a_voice_for_one_text_is_forgotten(client: VoiceClient, tts: FakeC
     status, spoken = await client.call("POST", "/api/v1/clone-voice", data=form)
     assert (status, spoken[:4]) == (200, b"RIFF")
     assert tts.requests[-1][0] not in (None, "hum")
+    assert tts.conditioned[-1].text  # some engines cannot do without
     assert not tts.learned
+    form = aiohttp.FormData({"text": "Hello there.", "reference_text": "Ever tried."})
+    form.add_field("audio", recording, filename="a.wav")
+    assert (await client.call("POST", "/api/v1/clone-voice", data=form))[0] == 200
+    assert tts.conditioned[-1].text == "Ever tried."
 
 
 async def test_a_batch_of_texts(client: VoiceClient) -> None:
@@ -83,6 +88,8 @@ async def test_a_batch_of_texts(client: VoiceClient) -> None:
     assert [bool(item["audio"]) for item in answer["items"]] == [True, True, False]
     assert answer["items"][1]["duration"] > answer["items"][0]["duration"]
     assert "nothing" in answer["items"][2]["problem"]
+    async with client.http.post(f"{client.server.url}/api/v1/batch-synthesize", json=texts) as response:
+        assert "synthetic=?1, cloned=?0" in response.headers["X-Avatar-Provenance"]
     empty: list[str] = []
     for wrong in ({"texts": empty}, {"texts": ["x"] * 21}, {"texts": ["x" * 2001]}):
         assert (await client.call("POST", "/api/v1/batch-synthesize", json=wrong))[0] == 400

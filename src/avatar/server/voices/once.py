@@ -53,10 +53,11 @@ def once(library: LibraryNow, speaker: Speaker, provenance: Provenance) -> APIRo
             )
 
     @routes.post("/batch-synthesize")
-    async def batch(wanted: Batch) -> BatchOut:
+    async def batch(wanted: Batch, response: Response) -> BatchOut:
         """Speak several texts, one after the other; one that fails does not end the others."""
         with speaker() as tts:
             choice = choose(wanted.voice, library(), tts)
+            response.headers.update(provenance.headers(tts.name, choice))
             items = [
                 await _item(tts, index, text, choice, wanted.language, provenance)
                 for index, text in enumerate(wanted.texts)
@@ -73,8 +74,11 @@ async def _like(
     if not (isinstance(tts, ClonesVoices) and tts.capabilities.clones):
         notice = f"{tts.name} clones no voices. The default voice speaks instead."
         return await say(tts, text, Choice(None, notice=notice), language, SAY_TIMEOUT_S)
+    said_in = language
+    if said is None:
+        said, said_in = await library.enrolment.transcribe(studied.speech, None)
     voice = f"voice_{secrets.token_urlsafe(16)}"
-    tts.learn(voice, await tts.condition(studied.as_reference(said, language)))
+    tts.learn(voice, await tts.condition(studied.as_reference(said, said_in)))
     try:
         return await say(tts, text, Choice(voice, cloned=True), language, SAY_TIMEOUT_S)
     finally:

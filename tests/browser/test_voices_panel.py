@@ -145,6 +145,33 @@ async def say(page: Page, text: str) -> None:
     await page.keyboard.press("Enter")
 
 
+HESITATING_BROWSER = """
+const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+navigator.mediaDevices.getUserMedia = async (wishes) => {
+  await new Promise((resolve) => (window.allow = resolve));
+  const stream = await open(wishes);
+  const [track] = stream.getTracks();
+  setInterval(() => (document.body.dataset.microphone = track.readyState), 20);
+  return stream;
+};
+null
+"""
+
+
+async def test_a_panel_closed_while_the_browser_asks_leaves_no_microphone_open(
+    browser: Browser, server: VoiceClient
+) -> None:
+    async with visiting(browser, server) as page:
+        await page.evaluate(HESITATING_BROWSER)
+        panel = await open_panel(page)
+        await panel.get_by_role("button", name="Add a voice").click()
+        await panel.get_by_role("button", name="Record", exact=True).click()
+        await page.keyboard.press("Escape")
+        await expect(panel).to_have_count(0)
+        await page.evaluate("allow()")
+        await expect(page.locator("body")).to_have_attribute("data-microphone", "ended")
+
+
 async def test_a_voice_is_renamed_made_default_and_deleted(
     browser: Browser, server: VoiceClient, tmp_path: Path
 ) -> None:

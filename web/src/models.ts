@@ -56,7 +56,6 @@ export interface Inventory {
 }
 
 const EVENTS = "/ws/events?scope=models&scope=qwen3_tts_models&scope=engines";
-export const ENGINES_SCOPE = "engines";
 
 /** Rejects with the server's own words. */
 export async function ask<T>(method: string, path: string, body?: unknown): Promise<T> {
@@ -77,7 +76,7 @@ export async function request(method: string, path: string, body?: unknown): Pro
   throw new Error(problem.detail ?? response.statusText);
 }
 
-export async function inventory(): Promise<Inventory> {
+async function inventory(): Promise<Inventory> {
   const [models, engines] = await Promise.all([
     ask<{ items: Model[] }>("GET", "/api/models"),
     ask<{ stages: Seat[]; gpu: Inventory["gpu"] }>("GET", "/api/engines"),
@@ -100,7 +99,7 @@ export function withProgress(models: Model[], news: Progress): Model[] {
 
 /** Whether something else than a number has changed, so that the lists must be asked for anew. */
 export function isTurningPoint(news: Progress): boolean {
-  return news.scope === ENGINES_SCOPE || ["done", "failed", "cancelled"].includes(news.state);
+  return news.scope === "engines" || ["done", "failed", "cancelled"].includes(news.state);
 }
 
 export const underWay = (download: Download | null): boolean =>

@@ -1,6 +1,6 @@
 // What the server knows of voices people brought, and asking it for changes. Words and looks are the panel's.
 
-import { ask, type Progress } from "./models";
+import { ask, isTurningPoint, type Progress } from "./models";
 
 export type VoiceStatus = "queued" | "enrolling" | "ready" | "failed" | "cancelled";
 export type Flaw = "too_short" | "too_little_speech" | "too_quiet" | "overdriven" | "noisy" | "many_voices";
@@ -95,7 +95,7 @@ export function withNews(voices: Voice[], news: Progress): Voice[] {
 
 /** Whether the list must be asked for anew: something ended, an engine changed, or the voice is not in the list. */
 export function needsList(voices: Voice[], news: Progress): boolean {
-  return news.scope === "engines" || ["done", "failed", "cancelled"].includes(news.state) || !voices.some(({ id }) => id === news.key);
+  return isTurningPoint(news) || !voices.some(({ id }) => id === news.key);
 }
 
 function statusFrom(news: Progress, before: VoiceStatus): VoiceStatus {

@@ -27,10 +27,12 @@ export function useVoiceRecording(): VoiceRecording {
   const levels = useRef<Levels>({ microphone: 0, voice: 0 });
   const recorder = useRecorder();
   const ending = useRef<(() => Promise<void>) | null>(null);
+  const wanted = useRef<object | null>(null); // the last start, until it is stopped
 
   const start = useCallback(
     async (onDone: (recording: Blob, seconds: number) => void) => {
       if (ending.current) return null;
+      const mine = (wanted.current = {});
       if (!(navigator.mediaDevices as MediaDevices | undefined)) return "MIC_INSECURE";
       let stream: MediaStream;
       try {
@@ -38,6 +40,7 @@ export function useVoiceRecording(): VoiceRecording {
       } catch (error) {
         return microphoneProblem(error);
       }
+      if (wanted.current !== mine) return release(stream), null; // stopped, or started again, while the browser asked
       const pieces: Blob[] = [];
       if (!recorder.start(stream, (piece) => pieces.push(piece), BITS_PER_S)) return release(stream), "NO_RECORDER";
       const loudness = meter(stream);
@@ -64,7 +67,10 @@ export function useVoiceRecording(): VoiceRecording {
     [recorder],
   );
 
-  const stop = useCallback(() => void ending.current?.(), []);
+  const stop = useCallback(() => {
+    wanted.current = null;
+    void ending.current?.();
+  }, []);
   useEffect(() => stop, [stop]);
   return { seconds, levels, start, stop };
 }

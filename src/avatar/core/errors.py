@@ -163,7 +163,7 @@ class GpuMemory(CapacityError):
 
 
 class RateLimited(CapacityError):
-    """Too many requests from one client."""
+    """Too much was asked for in a while."""
 
     code = "RATE_LIMITED"
     http_status = 429

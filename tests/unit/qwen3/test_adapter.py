@@ -2,7 +2,7 @@
 
 from avatar.core.audio import silence
 from avatar.engines.base import Mark
-from avatar.engines.tts.parts import Lead
+from avatar.engines.tts.parts import LeadingSilence
 from avatar.engines.tts.qwen3.adapter import _Marks, _usual_s
 from avatar.engines.tts.qwen3.codec.config import SAMPLE_RATE_HZ
 
@@ -30,8 +30,8 @@ def test_some_texts_take_longer_than_they_look() -> None:
 
 
 def test_silence_before_the_first_sound_is_dropped() -> None:
-    lead, sound = Lead(SAMPLE_RATE_HZ), silence(4_800)
-    assert not lead.strip(silence(1_920)).size
+    leading, sound = LeadingSilence(SAMPLE_RATE_HZ), silence(4_800)
+    assert not leading.strip(silence(1_920)).size
     sound[1_000:] = 0.5
-    assert lead.strip(sound).size == 3_800 + 48
-    assert lead.strip(silence(10)).size == 10
+    assert leading.strip(sound).size == 3_800 + 48
+    assert leading.strip(silence(10)).size == 10

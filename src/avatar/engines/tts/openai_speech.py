@@ -23,7 +23,7 @@ from avatar.core.errors import EngineFailed
 from avatar.core.voices import Reference
 from avatar.engines.base import Capabilities, SpeechChunk
 from avatar.engines.openai_server import HTTP_ERRORS, NONSENSE, Failures, connect, is_silence
-from avatar.engines.tts.parts import Lead, Marker
+from avatar.engines.tts.parts import LeadingSilence, Marker
 
 logger = logging.getLogger(__name__)
 
@@ -141,11 +141,11 @@ class OpenAISpeech:
 
     async def _say(self, text: str, voice: dict[str, Any]) -> AsyncGenerator[Pcm, None]:
         """float32[n] pieces of one utterance, without the silence before it. Raises what `base.py` promises."""
-        given, lead = False, Lead(self.sample_rate_hz)
+        given, leading = False, LeadingSilence(self.sample_rate_hz)
         try:
             async with aclosing(self._bytes(text, voice)) as blocks:
                 async for block in blocks:
-                    pcm = lead.strip(pcm16_to_float(block))
+                    pcm = leading.strip(pcm16_to_float(block))
                     if pcm.size:
                         given = True
                         yield pcm

@@ -64,7 +64,7 @@ def _trim(pcm: Pcm, rate_hz: int) -> Pcm:
     return pcm[start : int(loud[-1]) + ms_to_samples(_TAIL_MS, rate_hz)]
 
 
-class Lead:
+class LeadingSilence:
     """Drops the silence before the first sound of an utterance that comes in pieces."""
 
     def __init__(self, rate_hz: int) -> None:

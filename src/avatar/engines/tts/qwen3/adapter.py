@@ -22,7 +22,7 @@ from avatar.core.voices import Reference
 from avatar.engines.base import Capabilities, Mark, SpeechChunk
 from avatar.engines.tts.checkpoints import CheckpointError
 from avatar.engines.tts.devices import Device, choose_device
-from avatar.engines.tts.parts import LETTERS_PER_S, Lead, letters, split, word_ends
+from avatar.engines.tts.parts import LETTERS_PER_S, LeadingSilence, letters, split, word_ends
 from avatar.engines.tts.qwen3.checkpoint import read_checkpoint
 from avatar.engines.tts.qwen3.codec.config import SAMPLE_RATE_HZ
 from avatar.engines.tts.qwen3.config import ModelConfig
@@ -201,14 +201,14 @@ class Qwen3Tts:
         self, engine: Engine, wanted: "_Wanted", part: str, parts: AsyncIterator[str], marks: "_Marks"
     ) -> AsyncGenerator[SpeechChunk, None]:
         """An utterance that begins with `part` and takes more of `parts` when it has spoken that."""
-        lead, given = Lead(SAMPLE_RATE_HZ), False
+        leading, given = LeadingSilence(SAMPLE_RATE_HZ), False
         try:
             session = engine.open(wanted.voice, wanted.language, seed=self._seed, paced=False)
             try:
                 ended = _give(session, part, last=wanted.reads_whole_pieces)
                 async for event in session.events():
                     if isinstance(event, Packet):
-                        pcm = lead.strip(event.pcm)
+                        pcm = leading.strip(event.pcm)
                         room_samples = marks.room_samples(self._patience) if ended else pcm.size
                         if pcm.size and room_samples:
                             given = True

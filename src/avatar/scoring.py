@@ -124,7 +124,7 @@ async def round_trip(settings: Settings, engine: str, model: str | None = None) 
     """Speak sentences with `engine` on the weights `model`, and let the transcriber of the settings write them down.
 
     An engine that clones is given the reading of another one to imitate. Raises `SetupError` if one of the two
-    cannot be had or they share no language, `EngineFailed` if one fails.
+    cannot be had or they share no language, `EngineError` if one fails or takes too long.
     """
     async with AsyncExitStack() as closing:
         stt = await _started(choosing.pick(settings, "stt", None, None), closing)

@@ -18,7 +18,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from avatar import settings
-from avatar.core.errors import EngineFailed, SetupError
+from avatar.core.errors import EngineError, SetupError
 from avatar.hub import catalog, presence
 from avatar.hub.catalog import Model, Profile
 
@@ -142,7 +142,7 @@ def _is_understood(chosen: settings.Settings, key: str) -> bool:
             found = asyncio.run(round_trip(chosen, engine, key if key in catalog.MODELS else None))
         except SetupError as error:
             _console.print(f"[yellow]{key}[/]: not heard. {error}")
-        except EngineFailed as error:
+        except EngineError as error:
             _console.print(f"[red]{key}[/]: {engine} does not speak. {error}")
             return False
         else:

@@ -8,11 +8,10 @@ import logging
 import math
 import secrets
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 
 from fastapi import APIRouter, WebSocket
-from starlette.websockets import WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocketDisconnect
 
 from avatar.conversation.admission import SessionManager
 from avatar.conversation.opening import HoldingSession, House, Request
@@ -37,6 +36,7 @@ from avatar.core.events import (
     TranscriptReady,
 )
 from avatar.engines.base import Tool
+from avatar.server import sockets
 from avatar.server.hosts import is_own_page
 from avatar.server.wire import client, server
 
@@ -57,13 +57,6 @@ _ANY = Request(tools=())
 """What a client gets that asks for nothing in particular."""
 FIRST_MESSAGE_WAIT_S = 0.25
 """`session.start` is optional: a client that says nothing for this long gets a default session, ready to talk."""
-GOODBYE_S = 1.0
-"""How long a client's slot is kept for it to take the closing frame."""
-# RFC 6455 and its registry
-CLOSE_NORMAL = 1000
-CLOSE_POLICY = 1008
-CLOSE_INTERNAL_ERROR = 1011
-CLOSE_TRY_AGAIN_LATER = 1013
 
 
 def router(
@@ -79,23 +72,18 @@ def router(
     @routes.websocket("/ws/chat")
     async def chat(socket: WebSocket) -> None:
         if not is_own_page(socket, origins):
-            await socket.close(CLOSE_POLICY)  # before accept: the browser sees 403
+            await socket.close(sockets.CLOSE_POLICY)  # before accept: the browser sees 403
             return
         await socket.accept()
         try:
             async with sessions.slot():
                 await Chat(socket, house(), limits, send_timeout_s).run()
         except (CapacityError, Overloaded) as error:
-            await _refuse(socket, error)
+            problem = describe(error)
+            told = server.Error(code=problem.code, message=problem.message, fatal=True)
+            await sockets.hang_up(socket, sockets.CLOSE_TRY_AGAIN_LATER, server.encode(told), problem.code)
 
     return routes
-
-
-async def _refuse(socket: WebSocket, error: AvatarError) -> None:
-    problem = describe(error)
-    with suppress(WebSocketDisconnect):  # it did not wait for the answer
-        await socket.send_text(server.encode(server.Error(code=problem.code, message=problem.message, fatal=True)))
-        await socket.close(CLOSE_TRY_AGAIN_LATER, problem.code)
 
 
 class Chat:
@@ -130,38 +118,26 @@ class Chat:
         finally:
             if self._session is not None:
                 await self._session.aclose()
-            await self._hang_up(broken)
-
-    async def _hang_up(self, broken: BaseException | None) -> None:
-        if self._socket.application_state is not WebSocketState.CONNECTED:
-            return
-        with suppress(RuntimeError, OSError, WebSocketDisconnect):  # the client was faster, or takes nothing
-            async with asyncio.timeout(GOODBYE_S):
-                if broken is not None:
-                    await self._complain(broken, fatal=True)
-                await self._socket.close(CLOSE_NORMAL if broken is None else CLOSE_INTERNAL_ERROR)
+            if broken is None:
+                await sockets.hang_up(self._socket, sockets.CLOSE_NORMAL)
+            else:
+                await sockets.hang_up(
+                    self._socket, sockets.CLOSE_INTERNAL_ERROR, server.encode(self._complaint(broken, fatal=True))
+                )
 
     async def _read(self) -> None:
         frame = await self._first_frame()
         while True:
             await self._take(frame)
-            frame = await self._receive()
+            frame = await sockets.receive(self._socket)
 
     async def _first_frame(self) -> str | bytes:
         try:
             async with asyncio.timeout(FIRST_MESSAGE_WAIT_S):
-                return await self._receive()
+                return await sockets.receive(self._socket)
         except TimeoutError:
             await self._open(_ANY)
-            return await self._receive()
-
-    async def _receive(self) -> str | bytes:
-        message = await self._socket.receive()
-        if message["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect(message.get("code", 1005))
-        text: str | None = message.get("text")
-        data: bytes = message.get("bytes") or b""
-        return data if text is None else text
+            return await sockets.receive(self._socket)
 
     # --- client to server -----------------------------------------------------------------------
 
@@ -172,7 +148,7 @@ class Chat:
             else:
                 await self._do(client.parse(frame))
         except AvatarError as error:
-            await self._complain(error)
+            await self._send(self._complaint(error))
 
     async def _do(self, message: client.AnyClientMessage) -> None:
         match message:
@@ -252,12 +228,10 @@ class Chat:
                 await unused.aclose()
         return opened.session
 
-    async def _complain(self, error: BaseException, *, fatal: bool = False) -> None:
+    def _complaint(self, error: BaseException, *, fatal: bool = False) -> server.Error:
         problem = describe(error)
         fatal = fatal or problem.fatal
-        await self._send(
-            server.Error(session_id=self._session_id, code=problem.code, message=problem.message, fatal=fatal)
-        )
+        return server.Error(session_id=self._session_id, code=problem.code, message=problem.message, fatal=fatal)
 
     # --- server to client -----------------------------------------------------------------------
 

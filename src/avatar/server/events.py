@@ -9,7 +9,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Annotated
 
@@ -17,7 +17,7 @@ from fastapi import APIRouter, Query, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from avatar.core.progress import JobProgress
-from avatar.server import hosts
+from avatar.server import hosts, sockets
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +25,6 @@ JobId = tuple[str, str]
 
 MAX_WAITING = 4096
 """Jobs with news for one subscriber. Who lets more of them pile up is let go, and finds the present state on return."""
-# RFC 6455 and its registry
-CLOSE_POLICY = 1008
-CLOSE_TRY_AGAIN_LATER = 1013
 
 
 class TooSlow(Exception):
@@ -108,7 +105,7 @@ def router(feed: Feed, send_timeout_s: float, origins: Sequence[str]) -> APIRout
     @routes.websocket("/ws/events")
     async def events(socket: WebSocket, scope: Annotated[list[str] | None, Query()] = None) -> None:
         if not hosts.is_own_page(socket, origins):
-            await socket.close(CLOSE_POLICY)  # before accept: the browser sees 403
+            await socket.close(sockets.CLOSE_POLICY)  # before accept: the browser sees 403
             return
         with feed.subscribe(scope or ()) as subscription:
             await socket.accept()
@@ -126,16 +123,13 @@ async def _serve(socket: WebSocket, subscription: Subscription, send_timeout_s: 
     except* (WebSocketDisconnect, OSError) as ends:  # a time-out is an OSError
         logger.debug("a listener left: %s", ends.exceptions)
     except* TooSlow:
-        with suppress(RuntimeError, OSError, WebSocketDisconnect):
-            async with asyncio.timeout(send_timeout_s):
-                await socket.close(CLOSE_TRY_AGAIN_LATER)
+        await sockets.hang_up(socket, sockets.CLOSE_TRY_AGAIN_LATER)
 
 
 async def _listen(socket: WebSocket) -> None:
     """Nothing is expected from the client but its leaving; what it sends is not looked at."""
-    while (await socket.receive())["type"] != "websocket.disconnect":
-        pass
-    raise WebSocketDisconnect
+    while True:
+        await sockets.receive(socket)
 
 
 async def _send(socket: WebSocket, subscription: Subscription, send_timeout_s: float) -> None:

@@ -8,15 +8,15 @@ import json
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from fastapi import APIRouter, WebSocket
-from starlette.websockets import WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocketDisconnect
 
 from avatar.conversation.admission import SessionManager
 from avatar.conversation.opening import House
 from avatar.conversation.outbox import OutboxOverflow
-from avatar.core.errors import AvatarError, CapacityError, Overloaded, ServerFull, describe
+from avatar.core.errors import CapacityError, Overloaded, ServerFull, describe
+from avatar.server import sockets
 from avatar.server.access import key_of
 from avatar.server.ephemeral import EphemeralKeys
 from avatar.server.hosts import is_own_page
@@ -34,9 +34,6 @@ MAX_WAITING_AUDIO = 64
 """Events that may wait for the socket before more audio is taken from the session."""
 MAX_WAITING = 4096
 """A client that lets so many wait reads nothing."""
-GOODBYE_S = 1.0
-# RFC 6455 and its registry
-CLOSE_NORMAL, CLOSE_POLICY, CLOSE_INTERNAL_ERROR, CLOSE_TRY_AGAIN_LATER = 1000, 1008, 1011, 1013
 
 
 def router(
@@ -52,7 +49,7 @@ def router(
     @routes.websocket("/v1/realtime")
     async def realtime(socket: WebSocket) -> None:
         if not is_own_page(socket, origins):
-            await socket.close(CLOSE_POLICY)
+            await socket.close(sockets.CLOSE_POLICY)
             return
         offered = socket.scope.get("subprotocols", [])
         agreed = keys.find(key_of(socket) or "")
@@ -63,7 +60,8 @@ def router(
                 settings = agreed or _settings(socket, here)
                 await Line(socket, here, settings, send_timeout_s, is_beta=_is_beta(socket, offered)).run()
         except (CapacityError, Overloaded) as error:
-            await _refuse(socket, error)
+            code = "session_limit_reached" if isinstance(error, ServerFull) else None
+            await sockets.hang_up(socket, sockets.CLOSE_TRY_AGAIN_LATER, _error(error, code))
 
     return routes
 
@@ -81,12 +79,9 @@ def _settings(socket: WebSocket, house: House) -> Session:
     return beginning(house, {}, model=query.get("model"))
 
 
-async def _refuse(socket: WebSocket, error: AvatarError) -> None:
-    code = "session_limit_reached" if isinstance(error, ServerFull) else None
-    told = ServerEvents(mint).make("error", error=errors.fields_of_problem(describe(error), code))
-    with suppress(WebSocketDisconnect, RuntimeError):  # it did not wait for the answer
-        await socket.send_text(json.dumps(told))
-        await socket.close(CLOSE_TRY_AGAIN_LATER)
+def _error(error: BaseException, code: str | None = None) -> str:
+    """What ends the connection, as an event."""
+    return json.dumps(ServerEvents(mint).make("error", error=errors.fields_of_problem(describe(error), code)))
 
 
 class Line:
@@ -108,7 +103,10 @@ class Line:
         """Until either side hangs up, or something breaks that should not. Raises `Overloaded` without engines."""
         async with connected(self._house, self._settings, self._send, is_beta=self._is_beta) as connection:
             broken = await self._serve(connection)
-        await self._hang_up(broken)
+        if broken is None:
+            await sockets.hang_up(self._socket, sockets.CLOSE_NORMAL)
+        else:
+            await sockets.hang_up(self._socket, sockets.CLOSE_INTERNAL_ERROR, _error(broken))
 
     async def _serve(self, connection: Connection) -> BaseException | None:
         """What broke, if something did that should not."""
@@ -125,23 +123,9 @@ class Line:
             broken = errors_
         return broken
 
-    async def _hang_up(self, broken: BaseException | None) -> None:
-        if self._socket.application_state is not WebSocketState.CONNECTED:
-            return
-        with suppress(RuntimeError, OSError, WebSocketDisconnect):  # the client was faster, or takes nothing
-            async with asyncio.timeout(GOODBYE_S):
-                if broken is not None:
-                    told = errors.fields_of_problem(describe(broken))
-                    await self._socket.send_text(json.dumps(ServerEvents(mint).make("error", error=told)))
-                await self._socket.close(CLOSE_NORMAL if broken is None else CLOSE_INTERNAL_ERROR)
-
     async def _read(self, connection: Connection) -> None:
         while True:
-            message = await self._socket.receive()
-            if message["type"] == "websocket.disconnect":
-                raise WebSocketDisconnect(message.get("code", 1005))
-            text = message.get("text")
-            connection.take(text if text is not None else message.get("bytes") or b"")
+            connection.take(await sockets.receive(self._socket))
 
     def _send(self, text: str) -> None:
         self._waiting.append(text)

@@ -130,6 +130,7 @@ async def test_silence_is_no_text(talk: Talk) -> None:
         ({"timestamp_granularities": ["word"]}, "timestamp_granularities", "unsupported_value"),
         ({"include": ["logprobs"]}, "include", "unsupported_value"),
         ({"language": "the english one"}, "language", "invalid_value"),
+        ({"temperature": 2}, "temperature", "decimal_above_max_value"),
     ],
 )
 async def test_what_cannot_be_is_said(talk: Talk, wrong: dict[str, Any], param: str, code: str) -> None:
@@ -147,13 +148,15 @@ async def test_no_form_at_all(talk: Talk) -> None:
             async with http.post(url, data=body, headers=headers) as answer:
                 assert answer.status == 400
                 assert (await answer.json())["error"]["type"] == "invalid_request_error"
+        async with http.get(url) as answer:
+            assert (answer.status, answer.headers["Allow"]) == (405, "POST")
 
 
 @pytest.mark.parametrize("data", [b"not audio at all", b"RIFF\0\0\0\0WAVE", TWO_SENTENCES[:30]])
 async def test_what_is_no_audio_is_refused(talk: Talk, data: bytes) -> None:
-    with pytest.raises(openai.UnprocessableEntityError) as refusal:
+    with pytest.raises(openai.BadRequestError) as refusal:
         await talk.client.audio.transcriptions.create(model="x", file=named(data))
-    assert refusal.value.code == "bad_audio"
+    assert (refusal.value.param, refusal.value.code) == ("file", "invalid_value")
 
 
 async def test_bounds_on_recordings(tmp_path: Path) -> None:

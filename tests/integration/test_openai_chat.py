@@ -1,10 +1,12 @@
 """`/v1/chat/completions` and `/v1/models`, as OpenAI's own client finds them."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import openai
 import pytest
 import pytest_asyncio
@@ -145,6 +147,40 @@ async def test_what_cannot_be_is_said(talk: Talk, wrong: dict[str, Any], param: 
         await talk.client.chat.completions.create(**asked)
     assert refusal.value.param == param
     assert refusal.value.type == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "param"),
+    [
+        ("{", "invalid_json", None),
+        ("", "missing_required_parameter", None),
+        ("[]", "invalid_type", None),
+        ({"messages": None}, "invalid_type", "messages"),
+        ({"model": "x"}, "missing_required_parameter", "messages"),
+        ({"messages": []}, "empty_array", "messages"),
+        ({"messages": [{"role": "nobody", "content": "x"}]}, "invalid_value", "messages[0].role"),
+        ({"messages": [*HELLO, {"role": "tool"}]}, "missing_required_parameter", "messages[2].tool_call_id"),
+        ({"messages": HELLO, "temperature": 3}, "decimal_above_max_value", "temperature"),
+        ({"messages": HELLO, "temperature": "hot"}, "invalid_type", "temperature"),
+        ({"messages": HELLO, "max_tokens": 0}, "integer_below_min_value", "max_tokens"),
+        ({"messages": HELLO, "stop": list("abcde")}, "array_above_max_length", "stop"),
+        (
+            {"messages": HELLO, "tools": [{"type": "function", "function": {}}]},
+            "missing_required_parameter",
+            "tools[0].function.name",
+        ),
+        ({"messages": HELLO, "tool_choice": "required"}, "invalid_value", "tool_choice"),
+        ({"messages": HELLO, "stream_options": {"include_usage": True}}, "invalid_value", "stream_options"),
+    ],
+)
+async def test_what_is_told_of_a_wrong_body(talk: Talk, body: Any, code: str, param: str | None) -> None:
+    data = body if isinstance(body, str) else json.dumps(body)
+    url, kind = f"{talk.server.url}/v1/chat/completions", {"Content-Type": "application/json"}
+    async with aiohttp.ClientSession() as http, http.post(url, data=data, headers=kind) as answer:
+        error = (await answer.json())["error"]
+        assert answer.status == 400
+    assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", code, param)
+    assert param is None or param in error["message"]
 
 
 async def test_failures_before_and_after_the_first_token(talk: Talk) -> None:

@@ -99,7 +99,7 @@ def test_no_event_of_the_sdk_is_missing() -> None:
         ),
         (
             {"type": "conversation.item.truncate", "item_id": "x", "content_index": 0, "audio_end_ms": -1},
-            "invalid_value",
+            "integer_below_min_value",
             "audio_end_ms",
         ),
         (
@@ -110,7 +110,7 @@ def test_no_event_of_the_sdk_is_missing() -> None:
         ({"type": "response.create", "response": {"modalities": ["text"]}}, "unknown_parameter", "response.modalities"),
         (
             {"type": "response.create", "response": {"max_output_tokens": 0}},
-            "invalid_value",
+            "integer_below_min_value",
             "response.max_output_tokens",
         ),
     ],

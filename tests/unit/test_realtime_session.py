@@ -146,11 +146,21 @@ def test_a_session_that_only_writes_down() -> None:
         ({"type": "realtime", "modalities": ["audio"]}, "unknown_parameter", "session.modalities"),
         (
             {"type": "realtime", "output_modalities": ["text", "audio"]},
-            "array_above_max_length",
+            "invalid_value",
             "session.output_modalities",
         ),
         ({"type": "realtime", "instructions": 5}, "invalid_type", "session.instructions"),
-        ({"type": "realtime", "audio": {"output": {"speed": 2}}}, "invalid_value", "session.audio.output.speed"),
+        ({"type": "realtime", "output_modalities": []}, "invalid_value", "session.output_modalities"),
+        (
+            {"type": "realtime", "audio": {"output": {"speed": 2}}},
+            "decimal_above_max_value",
+            "session.audio.output.speed",
+        ),
+        (
+            {"type": "realtime", "audio": {"input": {"turn_detection": {"type": "server_vad", "idle_timeout_ms": 1}}}},
+            "integer_below_min_value",
+            "session.audio.input.turn_detection.idle_timeout_ms",
+        ),
         (
             {"type": "realtime", "audio": {"output": {"format": {"type": "audio/mp3"}}}},
             "invalid_value",
@@ -163,7 +173,7 @@ def test_a_session_that_only_writes_down() -> None:
         ),
         (
             {"type": "realtime", "audio": {"input": {"turn_detection": {"type": "server_vad", "threshold": 2}}}},
-            "invalid_value",
+            "decimal_above_max_value",
             "session.audio.input.turn_detection.threshold",
         ),
         (
@@ -172,8 +182,34 @@ def test_a_session_that_only_writes_down() -> None:
             "session.tools[1].name",
         ),
         ({"type": "realtime", "tools": [{"name": "x"}]}, "missing_required_parameter", "session.tools[0].type"),
-        ({"type": "realtime", "max_output_tokens": 5000}, "invalid_value", "session.max_output_tokens"),
-        ({"type": "realtime", "tool_choice": {"type": "function"}}, "invalid_value", "session.tool_choice"),
+        (
+            {"type": "realtime", "tools": [TOOL, {"type": "function", "function": {"name": "x"}}]},
+            "missing_required_parameter",
+            "session.tools[1].name",
+        ),
+        ({"type": "realtime", "max_output_tokens": 5000}, "integer_above_max_value", "session.max_output_tokens"),
+        ({"type": "realtime", "tool_choice": "maybe"}, "invalid_value", "session.tool_choice"),
+        (
+            {"type": "realtime", "tool_choice": {"type": "function"}},
+            "missing_required_parameter",
+            "session.tool_choice.name",
+        ),
+        (
+            {"type": "realtime", "tool_choice": {"type": "function", "function": {"name": "x"}}},
+            "missing_required_parameter",
+            "session.tool_choice.name",
+        ),
+        (
+            {"type": "realtime", "truncation": {"type": "retention_ratio", "retention_ratio": 2}},
+            "decimal_above_max_value",
+            "session.truncation.retention_ratio",
+        ),
+        ({"type": "realtime", "audio": {"output": {"voice": 5}}}, "invalid_type", "session.audio.output.voice"),
+        (
+            {"type": "realtime", "audio": {"output": {"voice": {"id": ""}}}},
+            "string_below_min_length",
+            "session.audio.output.voice.id",
+        ),
     ],
 )
 def test_what_is_told_of_a_wrong_update(patch: dict[str, Any], code: str, param: str) -> None:

@@ -113,21 +113,40 @@ class ChatRequest(BaseModel):
     modalities: list[str] | None = None
     functions: list[Any] | None = None
 
-    def refuse_what_nobody_has(self) -> None:
-        """Raise `WrongField` for what would otherwise be missing from the answer in silence."""
-        if (self.n or 1) != 1:
-            raise unsupported("n", "One answer at a time is given here.")
-        if self.logprobs:
-            raise unsupported("logprobs", "No engine here gives `logprobs`.")
-        if (self.response_format or {}).get("type", "text") != "text":
-            raise unsupported("response_format", "Answers here are free text; describe the form in a message.")
-        if set(self.modalities or ()) - {"text"}:
-            raise unsupported("modalities", "Answers here are text; /v1/audio/speech speaks them.")
-        if self.functions:
-            raise unsupported("functions", "Offer functions as `tools`.")
+    def refuse_what_cannot_be(self) -> None:
+        """Raise `WrongField` for what goes with nothing else in the request, and for what nobody here has: it would be
+        missing from the answer in silence."""
+        for is_asked, param, why in (
+            ((self.n or 1) != 1, "n", "One answer at a time is given here."),
+            (self.logprobs, "logprobs", "No engine here gives `logprobs`."),
+            (
+                (self.response_format or {}).get("type", "text") != "text",
+                "response_format",
+                "Answers here are free text; describe the form in a message.",
+            ),
+            (
+                set(self.modalities or ()) - {"text"},
+                "modalities",
+                "Answers here are text; /v1/audio/speech speaks them.",
+            ),
+            (self.functions, "functions", "Offer functions as `tools`."),
+        ):
+            if is_asked:
+                raise unsupported(param, why)
+        if self.stream_options is not None and not self.stream:
+            raise WrongField("stream_options", "`stream_options` is only allowed when `stream` is enabled.")
+        self._check_tools()
+
+    def _check_tools(self) -> None:
         wish = self.tool_wish
+        if wish == "required" and not self.tools:
+            raise WrongField("tool_choice", "`tool_choice` is only allowed when `tools` are specified.")
         if wish not in ("auto", "required") and wish not in [tool.name for tool in self.offered_tools()]:
             raise WrongField("tool_choice", "`tool_choice` names a tool that is not in `tools`.")
+        for place, message in enumerate(self.messages):
+            if message.role == "tool" and message.tool_call_id is None:
+                param = f"messages[{place}].tool_call_id"
+                raise WrongField(param, f"Missing required parameter: '{param}'.", "missing_required_parameter")
 
     @property
     def include_usage(self) -> bool:
@@ -150,7 +169,7 @@ class ChatRequest(BaseModel):
         """As `Sampling.tool_choice`."""
         if isinstance(self.tool_choice, ChosenTool):
             return self.tool_choice.function.name
-        return "required" if self.tool_choice == "required" and self.tools else "auto"
+        return "required" if self.tool_choice == "required" else "auto"
 
     def offered_tools(self) -> list[Tool]:
         """As engines take them; none where none may be called."""

@@ -91,7 +91,7 @@ def router(service: Service) -> APIRouter:
 
     @routes.post("/chat/completions")
     async def completions(asked: ChatRequest, request: Request) -> Response:
-        asked.refuse_what_nobody_has()
+        asked.refuse_what_cannot_be()
         answer = Answer(service.house(), asked)
         if asked.stream:
             chunks = await begin(request, _tell(service, answer))

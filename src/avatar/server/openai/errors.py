@@ -5,6 +5,7 @@ wrong must never be one of those. Nothing of the request is echoed.
 """
 
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -14,6 +15,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from avatar.core.errors import AvatarError, BadMessage, NotFound, Unauthorized, describe
+from avatar.server.openai.faults import Fault, find_fault
 
 logger = logging.getLogger(__name__)
 
@@ -24,10 +26,15 @@ _CODES = {"UNAUTHORIZED": "invalid_api_key", "RATE_LIMITED": "rate_limit_exceede
 class WrongField(BadMessage):
     """A field of the request that cannot be used as it is; `param` is its name."""
 
-    def __init__(self, param: str, message: str, openai_code: str = "invalid_value") -> None:
+    def __init__(self, param: str | None, message: str, openai_code: str = "invalid_value") -> None:
         super().__init__(message)
         self.param = param
         self.openai_code = openai_code
+
+
+def wrong(fault: Fault) -> WrongField:
+    """A body that does not fit its model."""
+    return WrongField(fault.param, fault.message, fault.code)
 
 
 class NoModel(NotFound):
@@ -50,25 +57,23 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _from_error)
 
 
-def body(error: BaseException, status: int | None = None, param: str | None = None) -> dict[str, Any]:
+def body(error: BaseException, status: int | None = None) -> dict[str, Any]:
     """What a client is told of `error`."""
     problem = describe(error)
     status = status or problem.http_status
     kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         kind = "rate_limit_error"
-    code = _CODES.get(problem.code, problem.code.lower())
+    code, param = _CODES.get(problem.code, problem.code.lower()), None
     if isinstance(error, WrongField | NoModel):
-        param, code = error.param, error.openai_code
+        code, param = error.openai_code, error.param
     return {"error": {"message": problem.message, "type": kind, "param": param, "code": code}}
 
 
-def response(
-    error: BaseException, status: int | None = None, param: str | None = None, headers: dict[str, str] | None = None
-) -> JSONResponse:
+def response(error: BaseException, status: int | None = None, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """The response to any exception."""
     status = status or describe(error).http_status
-    return JSONResponse(body(error, status, param), status, headers)
+    return JSONResponse(body(error, status), status, headers)
 
 
 def log(error: BaseException) -> None:
@@ -87,11 +92,10 @@ async def _from_http(_: Request, error: Exception) -> JSONResponse:
     """The framework's own refusals."""
     assert isinstance(error, HTTPException)
     kinds: dict[int, type[AvatarError]] = {401: Unauthorized, 404: NotFound}
-    return response(kinds.get(error.status_code, BadMessage)(error.detail), error.status_code)
+    return response(kinds.get(error.status_code, BadMessage)(error.detail), error.status_code, error.headers)
 
 
 async def _from_validation(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    param = ".".join(str(part) for part in first["loc"][1:]) or None
-    return response(BadMessage(f"`{param or 'body'}` is wrong: {first['msg']}."), param=param)
+    errors = [{**one, "loc": () if one["type"] == "json_invalid" else one["loc"][1:]} for one in error.errors()]
+    return response(wrong(find_fault(errors, error.body)))

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from avatar.conversation.opening import House
 from avatar.conversation.watch import within
 from avatar.core.audio import INPUT_RATE_HZ, Pcm
+from avatar.core.errors import BadAudio
 from avatar.core.languages import name_of, space_in
 from avatar.core.segments import find_speech
 from avatar.core.subtitles import Caption, srt, vtt
@@ -57,9 +58,12 @@ class Listening:
         return "".join(part.text for part in self.spoken)
 
     async def listen(self, service: Service) -> AsyncGenerator[Spoken, None]:
-        """What is said, in order. Raises `CapacityError`, `BadAudio`, `BufferLimit` and the engines' errors."""
+        """What is said, in order. Raises `CapacityError`, `WrongField`, `BufferLimit` and the engines' errors."""
         async with service.at_work() as engines:
-            pcm = await self.house.decoder.decode(self.upload.data, max_s=service.max_upload_s)
+            try:
+                pcm = await self.house.decoder.decode(self.upload.data, max_s=service.max_upload_s)
+            except BadAudio as error:  # which is HTTP 400 here
+                raise errors.WrongField("file", str(error)) from None
             self.duration_s = pcm.size / INPUT_RATE_HZ
             self.language = self.upload.language
             frame = engines.vad.frame_samples

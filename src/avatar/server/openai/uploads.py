@@ -1,7 +1,7 @@
 """The form with which a recording is sent. The body's own bound is `streams.BoundedBody`'s."""
 
 import asyncio
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from fastapi import Request
 from pydantic import BaseModel, Field, ValidationError
@@ -9,6 +9,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from avatar.core.errors import BadMessage
 from avatar.server.openai import errors
+from avatar.server.openai.faults import find_fault
 
 BODY_TIMEOUT_S = 120.0
 """25 MB take so long at 1.7 Mbit/s."""
@@ -18,11 +19,12 @@ TranscriptForm = Literal["json", "text", "srt", "verbose_json", "vtt"]
 
 
 class Fields(BaseModel):
-    """What of the form counts. `model`, `prompt` and `temperature` change nothing: the engines here take none."""
+    """What of the form is read. `model`, `prompt` and `temperature` change nothing: the engines here take none."""
 
     language: Annotated[str, Field(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]+)*$")] | None = None
     response_format: TranscriptForm = "json"
     stream: bool = False
+    temperature: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 class Upload(Fields):
@@ -47,7 +49,8 @@ async def read_upload(request: Request) -> Upload:
 async def _file(form: FormData) -> bytes:
     file = form.get("file")
     if not isinstance(file, UploadFile):
-        raise errors.WrongField("file", "Send the recording as the file `file` of a multipart form.", "missing")
+        why = "Send the recording as the file `file` of a multipart form."
+        raise errors.WrongField("file", why, "missing_required_parameter")
     data = await file.read()
     if not data:
         raise errors.WrongField("file", "The recording is empty.")
@@ -60,9 +63,7 @@ def _fields(form: FormData) -> Fields:
     try:
         fields = Fields(**given)
     except ValidationError as error:
-        param = str(error.errors()[0]["loc"][0])
-        known = f" Known: {', '.join(get_args(TranscriptForm))}." if param == "response_format" else ""
-        raise errors.WrongField(param, f"`{param}` is wrong: {error.errors()[0]['msg']}.{known}") from None
+        raise errors.wrong(find_fault(error.errors(), given)) from None
     language = fields.language and fields.language.partition("-")[0].lower()
     return fields.model_copy(update={"language": language})
 

@@ -1,13 +1,11 @@
 """What a client is told of an event that cannot be: the `error` event's fields, with the codes clients test for."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from avatar.core.errors import BadMessage, Problem
-
-Path = Sequence[int | str]
+from avatar.server.openai.faults import find_fault
 
 
 class BadEvent(BadMessage):
@@ -81,62 +79,7 @@ def voice_is_locked() -> BadEvent:
     )
 
 
-# --- from validation ----------------------------------------------------------------------------
-
-_CODES = {
-    "missing": "missing_required_parameter",
-    "union_tag_not_found": "missing_required_parameter",
-    "extra_forbidden": "unknown_parameter",
-    "string_too_long": "string_above_max_length",
-    "string_too_short": "string_below_min_length",
-    "too_long": "array_above_max_length",
-}
-
-
 def explain(error: ValidationError, data: Any, prefix: str = "") -> BadEvent:
-    """The first thing that is wrong with `data`, of which nothing is repeated; `prefix` is where `data` stands."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    kind, context = first["type"], first.get("ctx", {})
-    path = _path(first["loc"], data, kind == "missing")
-    if kind.startswith("union_tag"):
-        path = [*path, _discriminator(str(context["discriminator"]), data, path)]
-    param = _dotted(prefix, path)
-    code = _CODES.get(kind, "invalid_type" if kind.endswith("_type") else "invalid_value")
-    return BadEvent(code, _message(code, param, first["msg"], context.get("expected_tags")), param)
-
-
-def _message(code: str, param: str, why: str, known: str | None) -> str:
-    if code == "missing_required_parameter":
-        return f"Missing required parameter: '{param}'."
-    if code == "unknown_parameter":
-        return f"Unknown parameter: '{param}'."
-    return f"Invalid '{param}': {f'supported values are: {known}' if known else why[:1].lower() + why[1:]}."
-
-
-def _path(location: Path, data: Any, missing: bool) -> list[int | str]:
-    """`location` less the names of union members, which are in no document; the last part may be what is `missing`."""
-    path: list[int | str] = []
-    for place, part in enumerate(location):
-        try:
-            data = data[part]
-        except (LookupError, TypeError):
-            if not missing or place < len(location) - 1:
-                continue
-        path.append(part)
-    return path
-
-
-def _discriminator(name: str, data: Any, path: Path) -> str:
-    """The field that tells the members of a union apart; of items it is two."""
-    if not name.endswith("()"):
-        return name.strip("'")
-    for part in path:
-        data = data[part]
-    return "role" if isinstance(data, dict) and data.get("type") == "message" else "type"
-
-
-def _dotted(prefix: str, path: Path) -> str:
-    dotted = prefix
-    for part in path:
-        dotted += f"[{part}]" if isinstance(part, int) else f".{part}" if dotted else part
-    return dotted
+    """The first thing that is wrong with `data`; `prefix` is where `data` stands."""
+    fault = find_fault(error.errors(include_url=False, include_input=False), data, prefix, tagged=True)
+    return BadEvent(fault.code, fault.message, fault.param)

@@ -2,7 +2,8 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from avatar.server.realtime.errors import explain, voice_is_locked
 from avatar.server.realtime.formats import AudioFormat, PcmFormat
@@ -13,7 +14,15 @@ MAX_OUTPUT_TOKENS = 4096
 """OpenAI's bound; `inf` is the engine's own."""
 
 Include = list[Literal["item.input_audio_transcription.logprobs"]]
-Modalities = Annotated[list[Literal["text", "audio"]], Field(min_length=1, max_length=1)]
+
+
+def _one(modalities: list[Any]) -> list[Any]:
+    if len(modalities) != 1:
+        raise PydanticCustomError("modalities", "supported combinations are: ['text'] and ['audio']")
+    return modalities
+
+
+Modalities = Annotated[list[Literal["text", "audio"]], AfterValidator(_one)]
 OutputTokens = Annotated[int, Field(ge=1, le=MAX_OUTPUT_TOKENS)] | Literal["inf"]
 
 

@@ -104,6 +104,68 @@ async def test_manual_turns(talk: Talk) -> None:
         await line.until("error")
 
 
+async def test_committing_while_the_server_looks_for_turns(talk: Talk) -> None:
+    """As a client does it that turned nothing off: all at once, nothing but silence, or in the middle of a word."""
+    audio = base64.b64encode(float_to_pcm16(resample(SPEECH, 16_000, 24_000))).decode()
+    async with calling(talk.client) as line:
+        await line.update(**SERVER_VAD, **TEXT)
+        await line.send("input_audio_buffer.append", audio=audio)
+        await line.send("input_audio_buffer.commit")
+        await line.send("response.create")
+        await line.until("response.done")
+        assert len(line.of("input_audio_buffer.committed")) == len(line.of("response.created")) == 1
+        assert [message.content for message in talk.fakes.llm.requests[-1]][1:] == ["hello there"]
+        await line.send("input_audio_buffer.append", audio=base64.b64encode(bytes(9600)).decode())
+        await line.send("input_audio_buffer.commit")
+        await line.until("conversation.item.input_audio_transcription.completed")
+        await line.speak(SPEECH)
+        began = await line.until("input_audio_buffer.speech_started")
+        await line.send("input_audio_buffer.commit")
+        done = await line.until("conversation.item.input_audio_transcription.completed")
+        assert done["item_id"] == began["item_id"]
+        await line.speak(QUIET)
+        await line.send("input_audio_buffer.commit")
+        await line.until("input_audio_buffer.committed")
+        assert not line.of("error")
+        assert len(line.of("response.created")) == 1  # nobody asked for more
+        assert len(line.of("input_audio_buffer.speech_stopped")) == len(line.of("input_audio_buffer.speech_started"))
+
+
+async def test_the_sound_of_items_can_be_had(talk: Talk) -> None:
+    talk.fakes.llm.replies = "One two three four five."
+    async with calling(talk.client) as line:
+
+        async def sound_of(item_id: str) -> bytes:
+            await line.send("conversation.item.retrieve", item_id=item_id)
+            content = (await line.until("conversation.item.retrieved"))["item"]["content"]
+            return base64.b64decode(content[0]["audio"])
+
+        await line.update(**SERVER_VAD)
+        await line.speak(tone(0.0, 600))
+        await line.speak(SPEECH)
+        await line.speak(QUIET)
+        answer = (await line.until("response.done"))["response"]["output"][0]
+        began = line.of("input_audio_buffer.speech_started")[0]
+        ended_ms = line.of("input_audio_buffer.speech_stopped")[0]["audio_end_ms"]
+        heard = await sound_of(began["item_id"])
+        assert len(heard) / 48 == pytest.approx(ended_ms - began["audio_start_ms"], abs=2)
+        loud = np.abs(np.frombuffer(heard, "<i2")) > 3000
+        assert np.flatnonzero(loud)[0] / 24 == pytest.approx(300, abs=40)  # after `prefix_padding_ms`
+        assert await sound_of(answer["id"]) == line.audio
+        await line.send("conversation.item.truncate", item_id=answer["id"], content_index=0, audio_end_ms=100)
+        assert await sound_of(answer["id"]) == line.audio[:4800]
+        await line.update(audio={"input": {"turn_detection": None, "format": {"type": "audio/pcmu"}}})
+        ulaw = bytes(range(256)) * 8
+        await line.send("input_audio_buffer.append", audio=base64.b64encode(ulaw).decode())
+        await line.send("input_audio_buffer.commit")
+        committed = await line.until("input_audio_buffer.committed")
+        assert len(await sound_of(committed["item_id"])) == len(ulaw)
+        part = {"type": "input_audio", "audio": base64.b64encode(ulaw).decode()}
+        item = {"id": "mine", "type": "message", "role": "user", "content": [part]}
+        await line.send("conversation.item.create", item=item)
+        assert await sound_of("mine") == ulaw
+
+
 async def test_text_in_and_text_out(talk: Talk) -> None:
     async with calling(talk.client) as line:
         await line.update(instructions="Be brief.", **TEXT)

@@ -253,13 +253,11 @@ def test_items_go_where_they_are_put(stream: Stream) -> None:
     first, second = stream.user("1"), stream.user("2")
     system = SystemMessage(id="item_s", content=[InputText(type="input_text", text="0")])
     assert stream.conversation.create(system, ROOT)[1] is None
-    middle, before = stream.conversation.create(
-        UserMessage(content=[InputAudio(type="input_audio", audio="AAAA")]), first
-    )
+    middle, before = stream.conversation.create(UserMessage(content=[InputAudio(type="input_audio")]), first)
     assert before == first
     assert [item.id for item in stream.conversation.items] == ["item_s", first, middle.id, second]
     assert wire(middle)["content"] == [{"type": "input_audio", "transcript": None}]
-    assert wire(middle, with_audio=True)["content"][0]["audio"] == "AAAA"
+    assert wire(middle, "AAAA")["content"][0]["audio"] == "AAAA"
     for wrong, after, code in (
         (system, None, "item_create_duplicate_item_id"),
         (UserMessage(content=[]), "item_x", "item_create_invalid_previous_item_id"),
@@ -479,7 +477,7 @@ def test_a_conversation_s_own_events_are_grammatical(stream: Stream) -> None:
     sent += [events.item_added(item, before), events.item_done(item, before)]
     sent += [events.transcription_delta("item_1", "Hel"), events.transcription_delta("item_1", "lo")]
     sent.append(events.transcription_completed("item_1", "Hello", 0.9))
-    sent += [events.cleared(), events.timeout_triggered("item_2", 900, 5900), events.item_retrieved(item)]
+    sent += [events.cleared(), events.timeout_triggered("item_2", 900, 5900), events.item_retrieved(item, None)]
     sent += [events.item_truncated("item_1", 0, 100), events.item_deleted("item_1")]
     sent.append(events.error(BadEvent("invalid_value", "…", "x", "event_of_the_client")))
     check(stream.sent + sent)

@@ -44,7 +44,6 @@ from avatar.core.turn_events import (
     OverlapSound,
     OverlapStage,
     OverlapVerdict,
-    TurnOver,
 )
 from avatar.core.turns import Phase, TurnPolicy, TurnTaking
 from avatar.engines.base import EndOfTurn, VoiceActivity
@@ -185,16 +184,6 @@ class Ears:
         self.utterance = self._new_utterance()
         self.utterance.accept(np.concatenate([pcm, begun.pcm]))
         return begun
-
-    def end_turn(self) -> bool:
-        """The turn in progress is over, whatever it sounds like; whether there was one."""
-        if self._asking and self._verdict is not None:
-            self._verdict.cancel()
-            self._asking = False
-        in_progress = self.utterance is not None
-        self.tell(TurnOver())
-        self._catch_up()
-        return in_progress
 
     def clear(self) -> Utterance | None:
         """Forget the turn in progress, but neither the time nor the reply: its utterance, for the caller to close."""

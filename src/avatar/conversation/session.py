@@ -188,10 +188,6 @@ class LiveSession:
             if self._replies.live is not None:
                 self._tell_ears(ReplyBegan())
 
-    def end_turn(self) -> bool:
-        """The turn that is being spoken is over; whether there was one."""
-        return self._ears is not None and self._ears.end_turn()
-
     async def transcribe(self, pcm16: bytes, rate_hz: int) -> Said:
         """What is said in a whole utterance (little-endian int16), which is no turn by itself. Empty if nothing is.
 

@@ -63,11 +63,6 @@ class AudioCleared:
 
 
 @dataclass(frozen=True)
-class TurnOver:
-    """Somebody else says that the turn in progress is over."""
-
-
-@dataclass(frozen=True)
 class ReplyBegan:
     """A committed reply is live; speech is now a barge-in."""
 
@@ -82,7 +77,7 @@ class ReplyEnded:
     """No reply is live."""
 
 
-Event = Frame | EndVerdict | OverlapVerdict | AudioCleared | TurnOver | ReplyBegan | ReplyHeard | ReplyEnded
+Event = Frame | EndVerdict | OverlapVerdict | AudioCleared | ReplyBegan | ReplyHeard | ReplyEnded
 
 # --- actions ------------------------------------------------------------------------------------
 

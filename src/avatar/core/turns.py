@@ -35,7 +35,6 @@ from avatar.core.turn_events import (
     ReplyEnded,
     ReplyHeard,
     ResumeReply,
-    TurnOver,
 )
 
 Eagerness = Literal["low", "medium", "high"]
@@ -182,8 +181,6 @@ class TurnTaking:
                 return self._judged(sound)
             case AudioCleared():
                 return self._raised()
-            case TurnOver():
-                return self._commit(self._now_ms) if self.phase in (Phase.SPEAKING, Phase.PAUSED) else []
             case ReplyBegan():
                 self._reply_live, self._reply_heard = True, False
             case ReplyHeard():

@@ -204,12 +204,13 @@ class Answers:
     def _sound(self, live: _Live, pcm: Pcm) -> None:
         self.spoke = True
         live.sounded_samples += pcm.size
+        form, response = live.course.form, live.response
+        data = formats.encode(form, pcm)
         if self._loudspeaker is None:
-            sound = base64.b64encode(formats.encode(live.course.form, pcm)).decode()
-            self._state.tell(*live.response.sound(sound))
-        elif live.response.message_id is not None:
-            rate_hz = formats.rate_hz(live.course.form)
-            self._loudspeaker.play(live.response.id, live.response.message_id, pcm, rate_hz)
+            self._state.tell(*response.sound(base64.b64encode(data).decode()))
+        elif response.message_id is not None:
+            self._loudspeaker.play(response.id, response.message_id, pcm, formats.rate_hz(form))
+        self._state.conversation.note_sound(response.message_id, form, data)
 
     def _called(self, live: _Live, call: tuple[str, str, str]) -> None:
         """The model wants a call. What is being said comes first, and what we call is called last."""

@@ -7,6 +7,7 @@ from typing import Protocol
 from avatar.engines.base import Message, ToolCall
 from avatar.server.realtime import errors
 from avatar.server.realtime.errors import BadEvent
+from avatar.server.realtime.formats import AudioFormat
 from avatar.server.realtime.items import (
     AssistantMessage,
     FunctionCall,
@@ -23,6 +24,7 @@ from avatar.server.realtime.items import (
     UserMessage,
 )
 from avatar.server.realtime.server_events import Mint
+from avatar.server.realtime.sounds import Sounds
 from avatar.server.realtime.tools import offered_name
 
 ROOT = "root"
@@ -47,6 +49,7 @@ class Conversation:
 
     def __init__(self, conversation_id: str, mint: Mint) -> None:
         self.id = conversation_id
+        self.sounds = Sounds()
         self._mint = mint
         self._order: list[str] = []
         self._items: dict[str, Item] = {}
@@ -114,6 +117,11 @@ class Conversation:
             parts = [part.model_copy(update=spoken) if isinstance(part, InputAudio) else part for part in item.content]
             self._items[item_id] = item.model_copy(update={"content": parts})
 
+    def note_sound(self, item_id: str | None, form: AudioFormat, data: bytes) -> None:
+        """More sound of an item, if that is there still and was not truncated."""
+        if item_id is not None and data and item_id in self._items and item_id not in self._truncated:
+            self.sounds.add(item_id, form, data)
+
     def note_spoken(self, item_id: str, spoken: Spoken) -> None:
         """How an assistant's message sounds: without this it cannot be truncated."""
         self._spoken[item_id] = spoken
@@ -133,6 +141,7 @@ class Conversation:
         self._order.remove(item_id)
         del self._items[item_id]
         self._spoken.pop(item_id, None)
+        self.sounds.forget(item_id)
         self._truncated.discard(item_id)
 
     def truncate(self, item_id: str, content_index: int, audio_end_ms: int) -> str:
@@ -157,6 +166,7 @@ class Conversation:
         parts[content_index] = OutputAudio(type="output_audio", transcript=heard)
         self._items[item_id] = item.model_copy(update={"content": parts})
         self._truncated.add(item_id)
+        self.sounds.cut(item_id, audio_end_ms)
         return heard
 
     def _found(self, item_id: str, code: str, doing: str) -> Item:

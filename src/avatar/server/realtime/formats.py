@@ -53,6 +53,16 @@ def decode(form: AudioFormat, data: bytes) -> Pcm:
     return g711.ulaw_to_float(data) if isinstance(form, UlawFormat) else g711.alaw_to_float(data)
 
 
+def to_pcm16(form: AudioFormat, data: bytes) -> bytes:
+    """To little-endian int16 at the same rate."""
+    return data if isinstance(form, PcmFormat) else float_to_pcm16(decode(form, data))
+
+
+def from_pcm16(form: AudioFormat, pcm16: bytes) -> bytes:
+    """And back."""
+    return pcm16 if isinstance(form, PcmFormat) else encode(form, pcm16_to_float(pcm16))
+
+
 def encode(form: AudioFormat, pcm: Pcm) -> bytes:
     """From float32 in -1…1 at `rate_hz(form)`."""
     if isinstance(form, PcmFormat):

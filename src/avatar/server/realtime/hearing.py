@@ -4,12 +4,10 @@ Knows of responses only that somebody may want to break a silence.
 """
 
 import asyncio
-import base64
-import binascii
 import math
 from collections.abc import Callable
 
-from avatar.core.audio import float_to_pcm16, samples_to_ms
+from avatar.core.audio import ms_to_samples, samples_to_ms
 from avatar.core.errors import AvatarError, BufferLimit, Problem, describe
 from avatar.core.events import SpeechStopped, TranscriptReady
 from avatar.server.realtime import errors, formats
@@ -18,6 +16,7 @@ from avatar.server.realtime.formats import AudioFormat
 from avatar.server.realtime.items import InputAudio, UserMessage
 from avatar.server.realtime.planning import turn_policy
 from avatar.server.realtime.session import ServerVad
+from avatar.server.realtime.sounds import decoded
 from avatar.server.realtime.state import TalkState
 
 LEAST_COMMIT_MS = 100
@@ -36,6 +35,7 @@ class Hearing:
         self._unanswered: list[str] = []
         self._written: set[str] = set()
         self._buffer = bytearray()
+        self._rate_hz = 0
         self._taken_ms = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._silence: asyncio.TimerHandle | None = None
@@ -56,56 +56,62 @@ class Hearing:
         return self._state.settings.audio.input.format
 
     def listen(self) -> None:
-        """From now on as the session's settings have it; what was in the buffer is gone."""
-        self._buffer.clear()
+        """From now on as the session's settings have it. What is in the buffer stays, unless it is of another rate."""
+        rate_hz = formats.rate_hz(self.form)
+        if rate_hz != self._rate_hz:
+            self._buffer.clear()
+            self._rate_hz = rate_hz
         turns = turn_policy(self._state.house.policy.turns, self._state.detection)
         self._preroll_ms = turns.preroll_ms if turns is not None else 0.0
-        self._state.live.listen(turns, formats.rate_hz(self.form), self._taken_ms)
+        self._state.live.listen(turns, rate_hz, self._taken_ms)
 
     def append(self, audio: str) -> None:
         """Audio of the client's, in base64 and the session's format."""
-        data = _decoded(audio, "audio")
+        data = decoded(audio, "audio")
         if len(data) % formats.sample_bytes(self.form):
             raise BadEvent("invalid_value", "Invalid 'audio': expected whole samples of 16 bits.", "audio")
-        self.hear(data if formats.sample_bytes(self.form) == 2 else float_to_pcm16(formats.decode(self.form, data)))
+        self.hear(formats.to_pcm16(self.form, data))
 
     def hear(self, pcm16: bytes, *, is_endless: bool = False) -> None:
         """Audio (mono, little-endian int16) at the rate of the session's format. Raises `BadAudio`, and `BufferLimit`
-        when the client commits nothing; of what comes by itself (`is_endless`) the latest is kept."""
-        rate_hz = formats.rate_hz(self.form)
-        self._taken_ms += samples_to_ms(len(pcm16) // 2, rate_hz)
-        if self._state.detection is not None:
-            if pcm16:
-                self._state.live.audio(pcm16)
-            return
+        when it is for the client to commit, and it does not; of what comes by itself (`is_endless`) the latest is kept.
+        """
+        self._taken_ms += samples_to_ms(len(pcm16) // 2, self._rate_hz)
         self._buffer += pcm16
-        excess_bytes = len(self._buffer) - 2 * int(self._state.house.policy.buffer.max_s * rate_hz)
-        if excess_bytes > 0 and not is_endless:
+        excess_bytes = len(self._buffer) - 2 * int(self._state.house.policy.buffer.max_s * self._rate_hz)
+        if excess_bytes > 0 and not is_endless and self._state.detection is None:
             self._buffer.clear()
             raise BufferLimit("The input audio buffer is full, and was emptied. Commit shorter turns.")
         del self._buffer[: max(excess_bytes, 0)]
+        if self._state.detection is not None and pcm16:
+            self._state.live.audio(pcm16)
 
     def commit(self) -> None:
-        """The turn is over. Raises `BadEvent` when there is none."""
-        if self._state.detection is not None:
-            if not self._state.live.end_turn():
-                raise errors.commit_empty(0)
-            return
-        rate_hz = formats.rate_hz(self.form)
-        buffered_ms = samples_to_ms(len(self._buffer) // 2, rate_hz)
-        if buffered_ms < LEAST_COMMIT_MS:
-            raise errors.commit_empty(buffered_ms)
+        """What is in the buffer is a turn, which as documented is not answered by itself. Raises `BadEvent` when it is
+        too little."""
         pcm16 = bytes(self._buffer)
+        if (buffered_ms := samples_to_ms(len(pcm16) // 2, self._rate_hz)) < LEAST_COMMIT_MS:
+            raise errors.commit_empty(buffered_ms)
         self._buffer.clear()
-        item_id = self._state.mint("item")
-        self._add_spoken(item_id)
-        self._transcribe(item_id, pcm16, rate_hz)
+        item_id = self.speech or self._state.mint("item")
+        if self.speech is not None:
+            self.speech = None
+            self._state.tell(self._state.events.speech_stopped(item_id, self._taken_ms))
+        self._state.live.clear_audio()
+        self._add_spoken(item_id, pcm16)
+        self._transcribe(item_id, pcm16, self._rate_hz)
 
     def clear(self) -> None:
         """Forget what is no turn yet."""
         self._buffer.clear()
         self._state.live.clear_audio()
         self._state.tell(self._state.events.cleared())
+
+    def _since(self, at_ms: float) -> bytes:
+        """What of the buffer came after that."""
+        return bytes(
+            self._buffer[max(0, len(self._buffer) - 2 * ms_to_samples(self._taken_ms - at_ms, self._rate_hz)) :]
+        )
 
     # --- turns ----------------------------------------------------------------------------------
 
@@ -127,7 +133,9 @@ class Hearing:
         if event.turn_id is None:
             return
         self._turns[event.turn_id] = (item_id, (ended_ms - self._speech_began_ms) / 1000)
-        self._add_spoken(item_id)
+        spoken, rest = self._since(self._speech_began_ms), self._since(ended_ms)
+        self._buffer[:] = rest
+        self._add_spoken(item_id, spoken[: len(spoken) - len(rest)])
 
     def turn_understood(self, event: TranscriptReady) -> bool:
         """What was said in a turn; False if the turn is none of ours."""
@@ -145,25 +153,25 @@ class Hearing:
         self._not_understood(item_id, problem)
         return True
 
-    def written(self, item: UserMessage) -> None:
-        """A user's message that the client made, and whose id is known; what is said in it is found out.
+    def written(self, item: UserMessage, sound: bytes) -> None:
+        """A user's message that the client made, and whose id is known; what is said in its `sound` is found out.
 
         As documented no transcription event tells of it: those are for what was in the input buffer.
         """
         self._unanswered.append(item.id or "")
-        sound, sample_bytes = sound_of(item), formats.sample_bytes(self.form)
-        pcm16 = float_to_pcm16(formats.decode(self.form, sound[: len(sound) // sample_bytes * sample_bytes]))
+        sample_bytes = formats.sample_bytes(self.form)
+        pcm16 = formats.to_pcm16(self.form, sound[: len(sound) // sample_bytes * sample_bytes])
         if pcm16 and item.id:
             self.untold[item.id] = asyncio.Event()
             self._written.add(item.id)
-            self._transcribe(item.id, pcm16, formats.rate_hz(self.form))
+            self._transcribe(item.id, pcm16, self._rate_hz)
 
     def take_unanswered(self) -> list[str]:
         """The users' messages since this was last asked for: what a response that begins now answers."""
         taken, self._unanswered = self._unanswered, []
         return taken
 
-    def _add_spoken(self, item_id: str) -> None:
+    def _add_spoken(self, item_id: str, pcm16: bytes) -> None:
         """What was said is an item; its words are known later."""
         events, conversation = self._state.events, self._state.conversation
         self._state.tell(events.committed(item_id, conversation.last_id))
@@ -171,6 +179,7 @@ class Hearing:
             UserMessage(id=item_id, content=[InputAudio(type="input_audio", transcript=None)])
         )
         self._state.tell(events.item_added(item, before), events.item_done(item, before))
+        conversation.note_sound(item_id, self.form, formats.from_pcm16(self.form, pcm16))
         self.untold[item_id] = asyncio.Event()
         self._unanswered.append(item_id)
 
@@ -236,19 +245,6 @@ class Hearing:
         since_ms = max(since_ms, self._taken_ms - for_ms)  # from when it had been played
         item_id = self._state.mint("item")
         self._state.tell(self._state.events.timeout_triggered(item_id, since_ms, self._taken_ms))
-        self._add_spoken(item_id)
+        self._add_spoken(item_id, b"")
         self._understood(item_id, "", 0.0)
         self._break_silence()
-
-
-def sound_of(item: UserMessage) -> bytes:
-    """What is spoken in a message. Raises `BadEvent`."""
-    audios = [part.audio for part in item.content if isinstance(part, InputAudio) and part.audio]
-    return b"".join(_decoded(audio, "item.content") for audio in audios)
-
-
-def _decoded(audio: str, param: str) -> bytes:
-    try:
-        return base64.b64decode(audio, validate=True)
-    except (binascii.Error, ValueError):
-        raise BadEvent("invalid_value", f"Invalid '{param}': expected base64 audio.", param) from None

@@ -171,18 +171,20 @@ InputItem = Annotated[
 """What a response's own `input` may hold."""
 
 
-def wire(item: Item, *, with_audio: bool = False) -> dict[str, Any]:
-    """As events tell it; the audio is told to whoever retrieves the item."""
+def wire(item: Item, audio: str | None = None) -> dict[str, Any]:
+    """As events tell it; `audio` (base64) is told to whoever retrieves the item, in its first part of sound."""
     if isinstance(item, McpCall):
         return item.wire()  # clients look for its `output` before there is one
     told = {name: value for name, value in item.wire().items() if value is not None}
     if "content" in told:
-        told["content"] = [_part(part, with_audio) for part in told["content"]]
+        told["content"] = [_part(part) for part in told["content"]]
+        for part in told["content"] if audio else ():
+            if part["type"] in ("input_audio", "output_audio"):
+                part["audio"] = audio
+                break
     return told
 
 
-def _part(part: dict[str, Any], with_audio: bool) -> dict[str, Any]:
-    kept = {name: value for name, value in part.items() if value is not None or name == "transcript"}
-    if not with_audio:
-        kept.pop("audio", None)
-    return kept
+def _part(part: dict[str, Any]) -> dict[str, Any]:
+    told = (name for name, value in part.items() if value is not None or name == "transcript")
+    return {name: part[name] for name in told if name != "audio"}

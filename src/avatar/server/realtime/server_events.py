@@ -87,9 +87,9 @@ class ServerEvents:
         """It grows no more."""
         return self.make("conversation.item.done", item=wire(item), previous_item_id=previous_item_id)
 
-    def item_retrieved(self, item: Item) -> Event:
-        """All of it."""
-        return self.make("conversation.item.retrieved", item=wire(item, with_audio=True))
+    def item_retrieved(self, item: Item, audio: str | None) -> Event:
+        """All of it, sound included."""
+        return self.make("conversation.item.retrieved", item=wire(item, audio))
 
     def item_deleted(self, item_id: str) -> Event:
         """It is gone."""

@@ -43,12 +43,13 @@ from avatar.server.realtime.client_events import (
 )
 from avatar.server.realtime.conversation import Conversation
 from avatar.server.realtime.errors import BadEvent
-from avatar.server.realtime.hearing import Hearing, sound_of
+from avatar.server.realtime.hearing import Hearing
 from avatar.server.realtime.items import McpApprovalResponse, UserMessage
 from avatar.server.realtime.loudspeaker import Loudspeaker
 from avatar.server.realtime.planning import NO_WISH, check
 from avatar.server.realtime.server_events import Event, ServerEvents
 from avatar.server.realtime.session import RealtimeSession, Session
+from avatar.server.realtime.sounds import without_sound
 from avatar.server.realtime.state import TalkState
 from avatar.server.realtime.tool_calls import ToolCalls
 from avatar.server.realtime.tool_servers import ToolServers
@@ -142,7 +143,8 @@ class Talk:
             case ResponseCancel(response_id=response_id):
                 self._answers.cancel(response_id)
             case ItemRetrieve(item_id=item_id):
-                self._state.tell(self.events.item_retrieved(self._conversation.retrieve(item_id)))
+                item, sounds = self._conversation.retrieve(item_id), self._conversation.sounds
+                self._state.tell(self.events.item_retrieved(item, sounds.of(item_id)))
             case ItemCreate() | ItemDelete() | ItemTruncate():
                 self._change_items(event)
                 self._state.live.forget_prepared()
@@ -207,14 +209,14 @@ class Talk:
         self._state.tell(self.events.item_truncated(item_id, content_index, audio_end_ms))
 
     def _create_item(self, event: ItemCreate) -> None:
-        if isinstance(event.item, UserMessage):
-            sound_of(event.item)
-        elif isinstance(event.item, McpApprovalResponse):
+        if isinstance(event.item, McpApprovalResponse):
             self._tool_calls.check(event.item)
-        item, before = self._conversation.create(event.item, event.previous_item_id, by_client=True)
+        silent, sound = without_sound(event.item)
+        item, before = self._conversation.create(silent, event.previous_item_id, by_client=True)
+        self._conversation.note_sound(item.id, self._hearing.form, sound)
         self._state.tell(self.events.item_added(item, before), self.events.item_done(item, before))
         if isinstance(item, UserMessage):
-            self._hearing.written(item)
+            self._hearing.written(item, sound)
         elif isinstance(item, McpApprovalResponse):
             self._tool_calls.answered(item)
 

@@ -1,0 +1,70 @@
+"""The sound of a conversation's items, as it came and went: what `conversation.item.retrieve` gives back."""
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+
+from avatar.server.realtime.errors import BadEvent
+from avatar.server.realtime.formats import AudioFormat, rate_hz, sample_bytes
+from avatar.server.realtime.items import InputAudio, Item, OutputAudio
+
+MAX_BYTES = 4 << 20
+"""Of one conversation: a minute and a half of `audio/pcm`."""
+
+
+@dataclass
+class _Sound:
+    form: AudioFormat
+    data: bytearray = field(default_factory=bytearray)
+
+
+class Sounds:
+    """By item. Of more than `most_bytes` in all the oldest are forgotten."""
+
+    def __init__(self, most_bytes: int = MAX_BYTES) -> None:
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._sounds: dict[str, _Sound] = {}
+
+    def add(self, item_id: str, form: AudioFormat, data: bytes) -> None:
+        """More sound of an item, in its format."""
+        self._sounds.setdefault(item_id, _Sound(form)).data += data
+        self._bytes += len(data)
+        while self._bytes > self._most_bytes:
+            self.forget(next(iter(self._sounds)))
+
+    def cut(self, item_id: str, end_ms: int) -> None:
+        """What comes after `end_ms` is gone."""
+        if (sound := self._sounds.get(item_id)) is not None:
+            kept = sample_bytes(sound.form) * (rate_hz(sound.form) * end_ms // 1000)
+            self._bytes -= len(sound.data) - len(sound.data[:kept])
+            del sound.data[kept:]
+
+    def forget(self, item_id: str) -> None:
+        """All of it is gone, if there was any."""
+        if (sound := self._sounds.pop(item_id, None)) is not None:
+            self._bytes -= len(sound.data)
+
+    def of(self, item_id: str) -> str | None:
+        """In base64; None if there is none, or none any more."""
+        sound = self._sounds.get(item_id)
+        return base64.b64encode(sound.data).decode() if sound is not None else None
+
+
+def decoded(audio: str, param: str) -> bytes:
+    """From base64. Raises `BadEvent`."""
+    try:
+        return base64.b64decode(audio, validate=True)
+    except (binascii.Error, ValueError):
+        raise BadEvent("invalid_value", f"Invalid '{param}': expected base64 audio.", param) from None
+
+
+def without_sound(item: Item) -> tuple[Item, bytes]:
+    """The item, and the sound that a client put into it. Raises `BadEvent`."""
+    sound, parts = b"", []
+    for place, part in enumerate(getattr(item, "content", ())):
+        if isinstance(part, InputAudio | OutputAudio) and part.audio:
+            sound += decoded(part.audio, f"item.content[{place}].audio")
+            part = part.model_copy(update={"audio": None})
+        parts.append(part)
+    return (item.model_copy(update={"content": parts}) if sound else item), sound

@@ -48,7 +48,7 @@ class ServerSettings(Section):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")
-    max_message_bytes: int = Field(1 << 20, ge=1024, description="Largest WebSocket message taken from a client.")
+    max_message_bytes: int = Field(1 << 20, ge=1024, description="Largest message at /ws/chat; at /v1/realtime 20 MiB.")
     send_timeout_s: float = Field(10.0, gt=0, description="A client that reads nothing for this long is dropped.")
     allowed_origins: tuple[str, ...] = Field(
         (), description="Web origins besides the server's own that may talk to it, e.g. `https://home.example`."

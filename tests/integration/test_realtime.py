@@ -131,6 +131,30 @@ async def test_committing_while_the_server_looks_for_turns(talk: Talk) -> None:
         assert len(line.of("input_audio_buffer.speech_stopped")) == len(line.of("input_audio_buffer.speech_started"))
 
 
+async def test_much_audio_in_one_event(talk: Talk) -> None:
+    url = talk.server.url.replace("http", "ws") + "/v1/realtime"
+    async with aiohttp.ClientSession() as http, http.ws_connect(url, max_msg_size=0) as socket:
+
+        async def append(data_bytes: int) -> None:
+            audio = base64.b64encode(bytes(data_bytes)).decode()
+            await socket.send_json({"type": "input_audio_buffer.append", "audio": audio})
+
+        session = {"type": "realtime", **MANUAL}
+        await socket.send_json({"type": "session.update", "session": session})
+        await append(2 << 20)
+        await socket.send_json({"type": "input_audio_buffer.commit"})
+        await append(15 << 20)
+        await append((15 << 20) + 2)
+        await socket.send_json({"type": "input_audio_buffer.clear"})
+        types, codes = [], []
+        while "input_audio_buffer.cleared" not in types:
+            event = json.loads((await socket.receive(10)).data)
+            types.append(event["type"])
+            codes += [event["error"]["code"]] if event["type"] == "error" else []
+        assert "input_audio_buffer.committed" in types
+        assert codes == ["buffer_limit", "string_above_max_length"]
+
+
 async def test_the_sound_of_items_can_be_had(talk: Talk) -> None:
     talk.fakes.llm.replies = "One two three four five."
     async with calling(talk.client) as line:

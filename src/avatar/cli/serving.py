@@ -6,10 +6,14 @@ from contextlib import suppress
 
 import uvicorn
 from rich.console import Console
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
 
 from avatar.app import create_app
 from avatar.choosing import Choosing, survey
 from avatar.core.errors import SetupError
+from avatar.server.realtime.model import MAX_EVENT_BYTES
+from avatar.server.realtime.socket import PATH
 from avatar.settings import ServerSettings, Settings
 
 BACKLOG = 128
@@ -33,10 +37,10 @@ def serve(settings: Settings) -> None:
 
 
 def uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:
-    """How uvicorn must run for `/ws/chat`: sans-I/O WebSockets with flow control, bounded messages, no deflate."""
+    """How uvicorn must run: sans-I/O WebSockets with flow control, bounded messages, no deflate."""
     return uvicorn.Config(
         app,  # type: ignore[arg-type]  # any ASGI app
-        ws="websockets-sansio",
+        ws=WebSockets,
         ws_max_size=settings.server.max_message_bytes,
         ws_per_message_deflate=False,
         access_log=False,
@@ -44,6 +48,17 @@ def uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:
         log_level="warning",
         timeout_graceful_shutdown=GRACE_S,
     )
+
+
+class WebSockets(WebSocketsSansIOProtocol):
+    """Every message is bounded by the settings, but for those to a Realtime session: an event of that protocol may hold
+    15 MiB of audio."""
+
+    def handle_connect(self, event: Request) -> None:
+        """Read a handshake, and answer it."""
+        if event.path.partition("?")[0] == PATH:
+            self.conn.max_message_size = max(self.config.ws_max_size, MAX_EVENT_BYTES)
+        super().handle_connect(event)
 
 
 def announce(choosings: tuple[Choosing, ...]) -> None:

@@ -8,6 +8,8 @@ MAX_TEXT_CHARS = 1 << 18
 """Of instructions, a message, a tool's result: more than any context holds."""
 MAX_AUDIO_CHARS = (15 << 20) * 4 // 3
 """15 MiB of audio in base64, as the protocol says."""
+MAX_EVENT_BYTES = MAX_AUDIO_CHARS + (1 << 16)
+"""Such audio and what is around it."""
 
 
 class Strict(BaseModel):

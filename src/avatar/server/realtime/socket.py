@@ -28,6 +28,7 @@ from avatar.server.realtime.session import Session, TranscriptionSession
 
 logger = logging.getLogger(__name__)
 
+PATH = "/v1/realtime"
 SUBPROTOCOL = "realtime"
 BETA_SUBPROTOCOL = "openai-beta.realtime-v1"
 MAX_WAITING_AUDIO = 64
@@ -46,7 +47,7 @@ def router(
     """The route. `house` raises while engines load; `origins`: web origins besides the server's own."""
     routes = APIRouter()
 
-    @routes.websocket("/v1/realtime")
+    @routes.websocket(PATH)
     async def realtime(socket: WebSocket) -> None:
         if not is_own_page(socket, origins):
             await socket.close(sockets.CLOSE_POLICY)

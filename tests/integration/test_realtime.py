@@ -443,6 +443,12 @@ async def test_the_betas_names(talk: Talk) -> None:
             types.append(json.loads((await socket.receive(5)).data)["type"])
         assert "response.text.delta" in types
         assert "response.output_text.delta" not in types
+    async with aiohttp.ClientSession() as http, http.ws_connect(f"{url}&intent=transcription") as socket:
+        session = {"input_audio_format": "pcm16", "input_audio_transcription": {"model": "any"}, "turn_detection": None}
+        await socket.send_json({"type": "transcription_session.update", "session": session})
+        told = [json.loads((await socket.receive(5)).data) for _ in range(2)]
+        assert [event["type"] for event in told] == ["transcription_session.created", "transcription_session.updated"]
+        assert told[1]["session"]["turn_detection"] is None
 
 
 async def test_somebody_who_says_nothing_is_spoken_to(talk: Talk) -> None:

@@ -131,3 +131,8 @@ async def test_the_betas_form(talk: Talk) -> None:
     assert secret["expires_at"] == pytest.approx(time.time() + 60, abs=5)
     assert (await first_event(talk, secret["value"]))["session"]["instructions"] == "Be brief."
     assert (await ask(talk, "sessions", {"voice": "nobody"}))[0] == 400
+    asked = {"input_audio_format": "g711_ulaw", "modalities": ["text"], "input_audio_transcription": {"language": "de"}}
+    status, session = await ask(talk, "transcription_sessions", asked)
+    assert (status, session["input_audio_transcription"]["language"]) == (200, "de")
+    told = (await first_event(talk, session["client_secret"]["value"]))["session"]
+    assert (told["type"], told["audio"]["input"]["format"]) == ("transcription", {"type": "audio/pcmu"})

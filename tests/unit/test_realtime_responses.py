@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types.beta.realtime import RealtimeServerEvent as BetaEvent
+from pydantic import TypeAdapter
 
 from avatar.engines.base import Message, ToolCall
 from avatar.server.realtime import beta
@@ -31,6 +33,7 @@ from avatar.server.realtime.session import RealtimeSession
 from avatar.server.realtime.session import wire as session_wire
 from tests.realtime_grammar import Ungrammatical, check
 
+BETA_EVENT: TypeAdapter[Any] = TypeAdapter(BetaEvent)
 SETTINGS = {"voice": "alloy", "format": {"type": "audio/pcm", "rate": 24_000}}
 
 
@@ -66,7 +69,7 @@ def new_stream() -> Stream:
         return f"{kind}_{next(numbers)}"
 
     events = ServerEvents(mint)
-    told = session_wire(RealtimeSession(type="realtime"), mint("sess"), 60)
+    told = session_wire(RealtimeSession(type="realtime", model="gpt-realtime"), mint("sess"), 60)
     return Stream(events, Conversation(mint("conv"), mint), [events.session("created", told)])
 
 
@@ -377,6 +380,8 @@ def test_in_the_beta_s_names_nothing_is_lost_but_what_it_had_not(
     assert sent == before
     assert len(told) == len([event for event in sent if event["type"] != "conversation.item.done"])
     assert not any("output_" in event["type"].replace("output_item", "") for event in told)
+    for event in told:
+        BETA_EVENT.validate_python(event)
 
 
 COURSE: list[tuple[str, bool, list[str], Any]] = [
@@ -508,6 +513,15 @@ def test_the_beta_s_client_events() -> None:
                 "format": {"type": "audio/pcmu"},
             },
             "output": {"voice": "alloy"},
+        },
+    }
+    writing = flat | {"type": "transcription_session.update"}
+    writing["session"] = {"modalities": ["text"], "input_audio_format": "pcm16", "turn_detection": None}
+    assert beta.from_client(writing) == {
+        "type": "session.update",
+        "session": {
+            "type": "transcription",
+            "audio": {"input": {"turn_detection": None, "format": {"type": "audio/pcm", "rate": 24_000}}},
         },
     }
     item = {"type": "message", "role": "assistant", "content": [{"type": "text", "text": "x"}]}

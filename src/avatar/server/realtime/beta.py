@@ -19,12 +19,15 @@ _RENAMED = {
 _DROPPED = frozenset({"conversation.item.done"})
 """The beta had one event for an item."""
 
+TRANSCRIPTION_UPDATE = "transcription_session.update"
+
 _PARTS = {"output_text": "text", "output_audio": "audio"}
 _FORMATS: dict[str, dict[str, Any]] = {
     "pcm16": {"type": "audio/pcm", "rate": 24_000},
     "g711_ulaw": {"type": "audio/pcmu"},
     "g711_alaw": {"type": "audio/pcma"},
 }
+_FORMAT_NAMES = {form["type"]: name for name, form in _FORMATS.items()}
 _FLAT_INPUT = {
     "turn_detection": "turn_detection",
     "input_audio_transcription": "transcription",
@@ -40,12 +43,11 @@ def from_server(event: Event) -> Event | None:
     if "item" in told:
         told["item"] = _item(told["item"], _PARTS)
     if "session" in told:
+        if told["session"]["type"] == "transcription":
+            told["type"] = f"transcription_{told['type']}"
         told["session"] = _flat(told["session"])
     if "response" in told:
-        response = dict(told["response"])
-        modalities = response.pop("output_modalities")
-        response["output"] = [_item(item, _PARTS) for item in response["output"]]
-        told["response"] = response | {"modalities": _modalities(modalities)}
+        told["response"] = _flat_response(told["response"])
     return told
 
 
@@ -54,7 +56,11 @@ def from_client(event: Any) -> Any:
     if not isinstance(event, dict):
         return event
     told = dict(event)
-    if isinstance(told.get("session"), dict) and "audio" not in told["session"]:
+    if told.get("type") == TRANSCRIPTION_UPDATE:
+        told["type"] = "session.update"
+        if isinstance(told.get("session"), dict):
+            told["session"] = transcription(told["session"])
+    elif isinstance(told.get("session"), dict) and "audio" not in told["session"]:
         told["session"] = {"type": "realtime"} | _nested(told["session"])
     if isinstance(told.get("response"), dict):
         told["response"] = _nested(told["response"])
@@ -62,6 +68,11 @@ def from_client(event: Any) -> Any:
         assistant = told["item"].get("role") == "assistant"
         told["item"] = _item(told["item"], {"text": "output_text" if assistant else "input_text"})
     return told
+
+
+def transcription(flat: dict[str, Any]) -> dict[str, Any]:
+    """A session that only writes down, as it is now."""
+    return {"type": "transcription"} | _nested({name: value for name, value in flat.items() if name != "modalities"})
 
 
 def _item(item: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
@@ -100,15 +111,25 @@ def _nested(flat: dict[str, Any]) -> dict[str, Any]:
     return told
 
 
+def _flat_response(response: dict[str, Any]) -> dict[str, Any]:
+    told = {name: value for name, value in response.items() if name not in ("audio", "output_modalities")}
+    sound = response["audio"]["output"]
+    return told | {
+        "output": [_item(item, _PARTS) for item in response["output"]],
+        "modalities": _modalities(response["output_modalities"]),
+        "voice": sound["voice"],
+        "output_audio_format": _FORMAT_NAMES[sound["format"]["type"]],
+    }
+
+
 def _flat(session: dict[str, Any]) -> dict[str, Any]:
     told = {name: value for name, value in session.items() if name not in ("audio", "output_modalities", "type")}
     audio = session["audio"]
-    names = {form["type"]: name for name, form in _FORMATS.items()}
     for name, now in _FLAT_INPUT.items():
         told[name] = audio["input"][now]
-    told["input_audio_format"] = names[audio["input"]["format"]["type"]]
+    told["input_audio_format"] = _FORMAT_NAMES[audio["input"]["format"]["type"]]
     if "output" in audio:
-        told["output_audio_format"] = names[audio["output"]["format"]["type"]]
+        told["output_audio_format"] = _FORMAT_NAMES[audio["output"]["format"]["type"]]
         told["voice"], told["speed"] = audio["output"]["voice"], audio["output"]["speed"]
         told["modalities"] = _modalities(session["output_modalities"])
         told["max_response_output_tokens"] = told.pop("max_output_tokens")

@@ -1,6 +1,7 @@
 """`POST /v1/realtime/client_secrets`: a short-lived key for a browser, and the session that begins with it.
 
-Also by its earlier name, `/v1/realtime/sessions`. Knows how sessions are described, not how they are held.
+Also by its earlier names, `/v1/realtime/sessions` and `/v1/realtime/transcription_sessions`. Knows how sessions are
+described, not how they are held.
 """
 
 from collections.abc import Callable
@@ -61,7 +62,15 @@ def router(house: Callable[[], House], keys: EphemeralKeys[Session]) -> APIRoute
     @routes.post("/sessions")
     async def beta_sessions(asked: dict[str, Any] | None = None) -> dict[str, Any]:
         """The same, as the beta had it: a flat session in, and out with the key in it."""
-        session = beginning(house(), beta.from_client({"session": asked or {}})["session"])
+        return _beta(beta.from_client({"session": asked or {}})["session"])
+
+    @routes.post("/transcription_sessions")
+    async def beta_transcription_sessions(asked: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The same for a session that only writes down."""
+        return _beta(beta.transcription(asked or {}))
+
+    def _beta(asked: dict[str, Any]) -> dict[str, Any]:
+        session = beginning(house(), asked)
         key, expires_at_s = _make(session, BETA_S)
         told = beta.from_server({"type": "session.created", "session": _told(session)})
         assert told is not None

@@ -256,7 +256,12 @@ def assemble(service: Service) -> FastAPI:
     )
     app.include_router(
         realtime.router(
-            service.house, service.sessions, server.send_timeout_s, server.allowed_origins, service.ephemeral
+            service.house,
+            service.sessions,
+            service.calls,
+            service.ephemeral,
+            server.send_timeout_s,
+            server.allowed_origins,
         )
     )
     app.include_router(conversations.router(service.store))

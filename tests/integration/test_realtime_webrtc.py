@@ -12,6 +12,7 @@ import aioice.ice
 import aioice.stun
 import pytest
 import pytest_asyncio
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 
 from avatar.core.audio import float_to_pcm16, resample
 from avatar.server.realtime import calls, webrtc_call
@@ -201,6 +202,33 @@ async def test_the_official_client_makes_a_call_with_a_session(talk: Talk) -> No
     finally:
         await caller.aclose()
     realtime_grammar.check(caller.events)
+
+
+async def test_a_server_takes_part_in_a_call_beside_its_client(talk: Talk) -> None:
+    async with calling(talk.server.url) as caller:
+        await caller.until("session.created")
+        call_id = caller.location.rpartition("/")[2]
+        async with talk.client.realtime.connect(call_id=call_id) as beside:
+            told = await beside.recv()
+            assert told.type == "session.created"
+            assert told.to_dict()["session"] == caller.events[0]["session"]
+            await beside.session.update(session={"type": "realtime", "output_modalities": ["text"]})
+            assert (await beside.recv()).type == "session.updated"
+            assert (await caller.until("session.updated"))["session"]["output_modalities"] == ["text"]
+            caller.send("conversation.item.create", item=HELLO)
+            caller.send("response.create")
+            await caller.until("response.done")
+            while (await beside.recv()).type != "response.done":
+                pass
+            await talk.client.realtime.calls.hangup(call_id)
+            with pytest.raises(ConnectionClosedOK):
+                await beside.recv()
+    async with talk.client.realtime.connect(call_id=call_id) as late:
+        refusal = await late.recv()
+        assert refusal.type == "error"
+        assert (refusal.error.type, refusal.error.code) == ("invalid_request_error", "not_found")
+        with pytest.raises(ConnectionClosedError):
+            await late.recv()
 
 
 async def test_the_beta_called_at_another_path(talk: Talk) -> None:

@@ -24,7 +24,7 @@ from avatar.server.ephemeral import EphemeralKeys
 from avatar.server.openai import errors
 from avatar.server.openai.errors import WrongField
 from avatar.server.realtime.client_secrets import beginning
-from avatar.server.realtime.connection import mint
+from avatar.server.realtime.connection import Connection, mint
 from avatar.server.realtime.ice import IceServer
 from avatar.server.realtime.session import Session
 
@@ -36,6 +36,16 @@ MAX_SDP_BYTES = 1 << 16
 """A browser's offer has 2 to 8 kB."""
 MAX_SESSION_BYTES = 1 << 20
 BODY_S = 10.0
+_NO_CALL = "There is no such call, or it has ended."
+
+
+class _Progress:
+    """How far a call has come: first there is our answer, and then the connection."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.answered: asyncio.Future[str] = loop.create_future()
+        self.connected: asyncio.Future[Connection] = loop.create_future()
 
 
 class Calls:
@@ -52,53 +62,64 @@ class Calls:
         self._sessions = sessions
         self._servers = servers
         self._send_timeout_s = send_timeout_s
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._live: dict[str, tuple[_Progress, asyncio.Task[None]]] = {}
 
     async def begin(self, offer: str, settings: Session, *, is_beta: bool) -> tuple[str, str]:
         """A new call's id and our answer; it goes on by itself. Raises `BadMessage`, `CapacityError`, `Overloaded`."""
-        call_id = mint("rtc")
-        answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(self._live(offer, settings, answered, is_beta=is_beta), name=f"call {call_id}")
-        self._tasks[call_id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(call_id, None))
+        call_id, progress = mint("rtc"), _Progress()
+        task = asyncio.create_task(self._hold(offer, settings, progress, is_beta=is_beta), name=f"call {call_id}")
+        self._live[call_id] = progress, task
+        task.add_done_callback(lambda _: self._live.pop(call_id, None))
         try:
-            return call_id, await answered
+            return call_id, await progress.answered
         except BaseException:
             task.cancel()
             raise
 
+    async def connection(self, call_id: str) -> Connection:
+        """Of this call, once its client has come. Raises `NotFound`."""
+        if call_id in self._live:
+            progress, _ = self._live[call_id]
+            await asyncio.wait([progress.connected])
+            if not progress.connected.cancelled() and not progress.connected.result().over.is_set():
+                return progress.connected.result()
+        raise NotFound(_NO_CALL)
+
     def hang_up(self, call_id: str) -> None:
         """End this call. Raises `NotFound`."""
-        if call_id not in self._tasks:
-            raise NotFound("There is no such call, or it has ended.")
-        self._tasks.pop(call_id).cancel()
+        if call_id not in self._live:
+            raise NotFound(_NO_CALL)
+        _, task = self._live.pop(call_id)
+        task.cancel()
 
     async def aclose(self) -> None:
         """Hang up on everybody."""
-        tasks = list(self._tasks.values())
+        tasks = [task for _, task in self._live.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _live(self, offer: str, settings: Session, answered: "asyncio.Future[str]", *, is_beta: bool) -> None:
+    async def _hold(self, offer: str, settings: Session, progress: _Progress, *, is_beta: bool) -> None:
         try:
             async with self._sessions.slot():
-                await self._talk(offer, settings, answered, is_beta=is_beta)
+                await self._talk(offer, settings, progress, is_beta=is_beta)
         except Exception as error:
-            if answered.done():
+            if progress.answered.done():
                 logger.error("a call broke", exc_info=error)
             else:
-                answered.set_exception(error)
+                progress.answered.set_exception(error)
         finally:
-            answered.cancel()  # whoever waits for it still, waits in vain
+            progress.answered.cancel()  # whoever waits for it still, waits in vain
+            progress.connected.cancel()
 
-    async def _talk(self, offer: str, settings: Session, answered: "asyncio.Future[str]", *, is_beta: bool) -> None:
+    async def _talk(self, offer: str, settings: Session, progress: _Progress, *, is_beta: bool) -> None:
         await asyncio.to_thread(import_module, WEBRTC)  # the first time it takes half a second
         from avatar.server.realtime.webrtc_call import Call
 
-        call = Call(self._house(), settings, self._servers, self._send_timeout_s, is_beta=is_beta)
+        began = progress.connected.set_result
+        call = Call(self._house(), settings, self._servers, self._send_timeout_s, began, is_beta=is_beta)
         try:
-            answered.set_result(await call.answer(offer))
+            progress.answered.set_result(await call.answer(offer))
             await call.hold()
         finally:
             await call.aclose()

@@ -4,10 +4,11 @@ Knows neither sockets nor data channels. A transport makes a `Connection` with `
 (`take`), runs `hear` beside that, and sends the texts it is given.
 """
 
+import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from avatar.conversation.opening import House, Request
 from avatar.conversation.outbox import Outbox
@@ -41,31 +42,60 @@ async def connected(
 
     `loudspeaker` gets the sound, which else travels in events. Raises `Overloaded` without engines.
     """
-    outbox = Outbox()
+    outbox, listeners = Outbox(), [send]
     opened = await house.open(Request(mode="live", input_rate_hz=INPUT_RATE_HZ), outbox)
 
     def tell(event: Event) -> None:
-        told = beta.from_server(event) if is_beta else event
-        if told is not None:
-            send(json.dumps(told, ensure_ascii=False))
+        if (text := _text(event, is_beta=is_beta)) is not None:
+            for listener in listeners:
+                listener(text)
 
     talk = Talk(opened.session, house, settings, mint, tell, loudspeaker)
+    connection = Connection(talk, opened.session, outbox, listeners, is_beta=is_beta)
     try:
         talk.begin()
-        yield Connection(talk, opened.session, outbox, is_beta=is_beta)
+        yield connection
     finally:
+        connection.over.set()
         await talk.aclose()
         await opened.session.aclose()
 
 
-class Connection:
-    """One client's."""
+def _text(event: Event, *, is_beta: bool) -> str | None:
+    told = beta.from_server(event) if is_beta else event
+    return json.dumps(told, ensure_ascii=False) if told is not None else None
 
-    def __init__(self, talk: Talk, session: LiveSession, outbox: Outbox, *, is_beta: bool) -> None:
+
+class Connection:
+    """One client's, which others may join; `over` is set at its end."""
+
+    def __init__(
+        self,
+        talk: Talk,
+        session: LiveSession,
+        outbox: Outbox,
+        listeners: list[Callable[[str], None]],
+        *,
+        is_beta: bool,
+    ) -> None:
         self.talk = talk
+        self.over = asyncio.Event()
         self._session = session
         self._outbox = outbox
+        self._listeners = listeners
         self._is_beta = is_beta
+
+    @contextmanager
+    def joined(self, send: Callable[[str], None]) -> Iterator[None]:
+        """Within, `send` is given the texts of all events as well, the session as it is now before them."""
+        told = _text(self.talk.session_event("created"), is_beta=self._is_beta)
+        assert told is not None
+        send(told)
+        self._listeners.append(send)
+        try:
+            yield
+        finally:
+            self._listeners.remove(send)
 
     def take(self, frame: str | bytes) -> None:
         """An event's text. What it comes to, and what was wrong with it, is sent before this returns."""

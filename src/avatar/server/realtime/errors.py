@@ -30,9 +30,14 @@ def fields_of(error: BadEvent) -> dict[str, Any]:
 
 
 def fields_of_problem(problem: Problem, code: str | None = None, event_id: str | None = None) -> dict[str, Any]:
-    """The same for what went wrong on our side."""
-    told = code or problem.code.lower()
-    return {"type": "server_error", "code": told, "message": problem.message, "param": None, "event_id": event_id}
+    """The same for any other problem, which may be the client's or ours."""
+    return {
+        "type": "invalid_request_error" if 400 <= problem.http_status < 500 else "server_error",
+        "code": code or problem.code.lower(),
+        "message": problem.message,
+        "param": None,
+        "event_id": event_id,
+    }
 
 
 # --- what clients test for ----------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""`WS /v1/realtime`: OpenAI's Realtime protocol on a socket.
+"""`WS /v1/realtime`: OpenAI's Realtime protocol on a socket; with `?call_id=` in a call that goes on over WebRTC.
 
 Three tasks: one reads the client, one the live session, one writes; the end of one is the end of all. Knows no engine.
 """
@@ -7,7 +7,7 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
@@ -15,12 +15,13 @@ from starlette.websockets import WebSocketDisconnect
 from avatar.conversation.admission import SessionManager
 from avatar.conversation.opening import House
 from avatar.conversation.outbox import OutboxOverflow
-from avatar.core.errors import CapacityError, Overloaded, ServerFull, describe
+from avatar.core.errors import CapacityError, NotFound, Overloaded, ServerFull, describe
 from avatar.server import sockets
 from avatar.server.access import key_of
 from avatar.server.ephemeral import EphemeralKeys
 from avatar.server.hosts import is_own_page
 from avatar.server.realtime import errors
+from avatar.server.realtime.calls import Calls
 from avatar.server.realtime.client_secrets import beginning
 from avatar.server.realtime.connection import Connection, connected, mint
 from avatar.server.realtime.server_events import ServerEvents
@@ -40,9 +41,10 @@ MAX_WAITING = 4096
 def router(
     house: Callable[[], House],
     sessions: SessionManager,
+    calls: Calls,
+    keys: EphemeralKeys[Session],
     send_timeout_s: float,
     origins: Sequence[str],
-    keys: EphemeralKeys[Session],
 ) -> APIRouter:
     """The route. `house` raises while engines load; `origins`: web origins besides the server's own."""
     routes = APIRouter()
@@ -53,16 +55,21 @@ def router(
             await socket.close(sockets.CLOSE_POLICY)
             return
         offered = socket.scope.get("subprotocols", [])
-        agreed = keys.find(key_of(socket) or "")
         await socket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
+        line, call_id = Line(socket, send_timeout_s), socket.query_params.get("call_id")
         try:
+            if call_id is not None:
+                await line.join(await calls.connection(call_id))
+                return
             async with sessions.slot():
                 here = house()
-                settings = agreed or _settings(socket, here)
-                await Line(socket, here, settings, send_timeout_s, is_beta=_is_beta(socket, offered)).run()
+                agreed = keys.find(key_of(socket) or "")
+                await line.talk(here, agreed or _settings(socket, here), is_beta=_is_beta(socket, offered))
         except (CapacityError, Overloaded) as error:
             code = "session_limit_reached" if isinstance(error, ServerFull) else None
             await sockets.hang_up(socket, sockets.CLOSE_TRY_AGAIN_LATER, _error(error, code))
+        except NotFound as error:
+            await sockets.hang_up(socket, sockets.CLOSE_POLICY, _error(error))
 
     return routes
 
@@ -88,34 +95,39 @@ def _error(error: BaseException, code: str | None = None) -> str:
 class Line:
     """One client's socket."""
 
-    def __init__(
-        self, socket: WebSocket, house: House, settings: Session, send_timeout_s: float, *, is_beta: bool
-    ) -> None:
+    def __init__(self, socket: WebSocket, send_timeout_s: float) -> None:
         self._socket = socket
-        self._house = house
-        self._settings = settings
         self._send_timeout_s = send_timeout_s
-        self._is_beta = is_beta
         self._waiting: deque[str] = deque()
         self._more = asyncio.Event()
         self._less = asyncio.Event()
 
-    async def run(self) -> None:
-        """Until either side hangs up, or something breaks that should not. Raises `Overloaded` without engines."""
-        async with connected(self._house, self._settings, self._send, is_beta=self._is_beta) as connection:
-            broken = await self._serve(connection)
+    async def talk(self, house: House, settings: Session, *, is_beta: bool) -> None:
+        """Hold a session, until either side hangs up, or something breaks that should not. Raises `Overloaded` without
+        engines."""
+        async with connected(house, settings, self._send, is_beta=is_beta) as connection:
+            broken = await self._serve(connection, connection.hear(self._room))
+        await self._hang_up(broken)
+
+    async def _hang_up(self, broken: BaseException | None) -> None:
         if broken is None:
             await sockets.hang_up(self._socket, sockets.CLOSE_NORMAL)
         else:
             await sockets.hang_up(self._socket, sockets.CLOSE_INTERNAL_ERROR, _error(broken))
 
-    async def _serve(self, connection: Connection) -> BaseException | None:
+    async def join(self, connection: Connection) -> None:
+        """Take part in a call: hear of all that happens in it, and have a say, until either ends."""
+        with connection.joined(self._send):
+            broken = await self._serve(connection, _until_over(connection))
+        await self._hang_up(broken)
+
+    async def _serve(self, connection: Connection, life: Coroutine[None, None, None]) -> BaseException | None:
         """What broke, if something did that should not."""
         broken: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._read(connection))
-                tasks.create_task(connection.hear(self._room))
+                tasks.create_task(life)
                 tasks.create_task(self._write())
         except* (WebSocketDisconnect, OutboxOverflow, OSError) as ends:  # a time-out is an OSError
             logger.debug("a realtime session ended: %s", ends.exceptions)
@@ -148,3 +160,8 @@ class Line:
                 self._less.set()
             self._more.clear()
             await self._more.wait()
+
+
+async def _until_over(connection: Connection) -> None:
+    await connection.over.wait()
+    raise WebSocketDisconnect(sockets.CLOSE_NORMAL)

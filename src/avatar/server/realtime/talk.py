@@ -7,7 +7,7 @@ changes. What is heard is `hearing`'s affair, responses are `answers`'. Knows th
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from avatar.conversation.opening import VOICE_FALLBACK, House
 from avatar.conversation.session import LiveSession
@@ -71,7 +71,7 @@ class Talk:
         loudspeaker: Loudspeaker | None = None,
     ) -> None:
         self.events = ServerEvents(mint)
-        self._id = mint("sess")
+        self._id, self._expires_at_s = mint("sess"), int(time.time()) + SESSION_S
         self._conversation = Conversation(mint("conv"), mint)
         self._state = TalkState(settings, session, house, self.events, self._conversation, tell)
         self._hearing = Hearing(self._state, lambda: self._answers.create_unbidden())
@@ -86,11 +86,15 @@ class Talk:
         """The first events."""
         self._hearing.listen()
         self._behave()
-        self._tell_session("created")
+        self._state.tell(self.session_event("created"))
         if isinstance(self._state.settings, RealtimeSession):
             about = {"id": self._conversation.id, "object": "realtime.conversation"}
             self._state.tell(self.events.make("conversation.created", conversation=about))
             self._servers.ask(self._state.settings.tools)
+
+    def session_event(self, change: Literal["created", "updated"]) -> Event:
+        """The session as it is now."""
+        return self.events.session(change, sessions.wire(self._state.settings, self._id, self._expires_at_s))
 
     async def aclose(self) -> None:
         """Leave no task behind."""
@@ -123,7 +127,7 @@ class Talk:
             error.event_id = error.event_id or event_id
             told = errors.fields_of(error)
         else:
-            told = errors.fields_of_problem(describe(error), event_id=event_id) | {"type": "invalid_request_error"}
+            told = errors.fields_of_problem(describe(error), event_id=event_id)
         self._state.tell(self.events.make("error", error=told))
 
     def _take(self, event: ClientEvent) -> None:
@@ -167,7 +171,7 @@ class Talk:
         self._behave()
         language = heard.transcription.language if heard.transcription else None
         state.live.update(language=language, instructions=None)
-        self._tell_session("updated")
+        state.tell(self.session_event("updated"))
         if notice and sessions.voice_of(new) != sessions.voice_of(old):
             state.tell_fallback(notice)
         if isinstance(new, RealtimeSession):
@@ -185,10 +189,6 @@ class Talk:
             plan=self._answers.plan_turn,
             outlook=self._answers.outlook,
         )
-
-    def _tell_session(self, change: str) -> None:
-        told = sessions.wire(self._state.settings, self._id, int(time.time()) + SESSION_S)
-        self._state.tell(self.events.session(change, told))
 
     # --- items ----------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ Needs the extra `webrtc`. Knows no HTTP.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from aiortc import RTCConfiguration, RTCDataChannel, RTCIceServer, RTCPeerConnection, RTCSessionDescription
@@ -48,9 +48,12 @@ class Call:
         settings: Session,
         servers: Sequence[IceServer],
         send_timeout_s: float,
+        began: Callable[[Connection], None],
         *,
         is_beta: bool = False,
     ) -> None:
+        """`began` is given the connection, once there is one."""
+        self._began = began
         self._house = house
         self._settings = settings
         self._send_timeout_s = send_timeout_s
@@ -101,6 +104,7 @@ class Call:
         async with connected(
             self._house, self._settings, self._send, loudspeaker=self._loudspeaker, is_beta=self._is_beta
         ) as connection:
+            self._began(connection)
             await self._serve(connection)
 
     async def aclose(self) -> None:

@@ -225,6 +225,27 @@ async def test_a_response_outside_the_conversation_goes_on_beside_another(talk: 
         assert len(line.of("conversation.item.done")) == 2
 
 
+async def test_a_response_hears_its_own_input(talk: Talk) -> None:
+    """What is said in it, and what is said in a turn that it refers to, though that is not understood yet."""
+    talk.fakes.stt.delay_s = 0.3
+    sound = base64.b64encode(float_to_pcm16(resample(SPEECH, 16_000, 24_000))).decode()
+    spoken = {"type": "message", "role": "user", "content": [{"type": "input_audio", "audio": sound}]}
+    async with calling(talk.client) as line:
+        await line.update(**MANUAL, **TEXT)
+        await line.send("input_audio_buffer.append", audio=sound)
+        await line.send("input_audio_buffer.commit")
+        turn = {"type": "item_reference", "id": (await line.until("input_audio_buffer.committed"))["item_id"]}
+        await line.send("response.create", response={"conversation": "none", "input": [turn, HELLO, spoken]})
+        await line.until("response.done")
+        assert talk.fakes.llm.requests[-1][1].content == "hello there\nHello.\nhello there"
+        for wrong, param in (
+            ({"type": "item_reference", "id": "item_x"}, "response.input[1].id"),
+            (spoken | {"content": [{"type": "input_audio", "audio": "?"}]}, "response.input[1].content[0].audio"),
+        ):
+            await line.send("response.create", response={"input": [HELLO, wrong]})
+            assert (await line.until("error"))["error"]["param"] == param
+
+
 async def test_cancelling(talk: Talk) -> None:
     talk.fakes.llm.token_s = 0.2
     async with calling(talk.client) as line:

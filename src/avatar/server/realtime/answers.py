@@ -23,12 +23,13 @@ from avatar.server.realtime.client_events import ResponseWish
 from avatar.server.realtime.conversation import Conversation
 from avatar.server.realtime.errors import BadEvent
 from avatar.server.realtime.hearing import Hearing
-from avatar.server.realtime.items import InputAudio
+from avatar.server.realtime.items import InputAudio, InputItem, Item, ItemReference, UserMessage, with_transcript
 from avatar.server.realtime.loudspeaker import Loudspeaker
 from avatar.server.realtime.planning import NO_WISH, Course, Planner, has_its_voice
 from avatar.server.realtime.responses import Reason, Response, ResponseStatus, Usage
 from avatar.server.realtime.server_events import Event
 from avatar.server.realtime.session import RealtimeSession, with_default_voice
+from avatar.server.realtime.sounds import without_sound
 from avatar.server.realtime.state import TalkState
 from avatar.server.realtime.tool_calls import Called, ToolCalls
 from avatar.server.realtime.tool_servers import ToolServers
@@ -117,6 +118,7 @@ class Answers:
         settings = self.with_a_voice(self._state.settings)
         tools = self._tools(settings, wish)
         course = self._planner.course(settings, wish, is_turn=False)
+        sounds = [without_sound(item, f"response.input[{place}]")[1] for place, item in enumerate(wish.input or ())]
         self._servers.ask(tools)
         waited = list(self._hearing.untold.values())
         asked = [] if aside else self._settle()
@@ -124,11 +126,21 @@ class Answers:
         async def listen() -> Said:
             for told in waited:
                 await told.wait()
+            if course.own_input is not None:
+                await self._listen_to(course.own_input, wish.input or (), sounds)
             await self._servers.asked(tools)
             return Said(" ".join(text for item_id in asked if (text := self._text_of(item_id))))
 
         turn_id = self._state.live.respond(course.plan, listen, aside=aside)
         self._begin(turn_id, course, None if aside else self._state.conversation)
+
+    async def _listen_to(self, own: list[Item], asked: Sequence[InputItem], sounds: Sequence[bytes]) -> None:
+        """Find out what is said in a response's own input. Raises the engines' errors."""
+        for place, item in enumerate(own):
+            if isinstance(asked[place], ItemReference):
+                own[place] = self._state.conversation.latest(item)
+            elif isinstance(item, UserMessage) and sounds[place]:
+                own[place] = with_transcript(item, await self._hearing.words_in(sounds[place]))
 
     def with_a_voice(self, settings: RealtimeSession) -> RealtimeSession:
         """The session's settings; a voice that was deleted gives way to the default, and the client is told."""

@@ -1,6 +1,6 @@
 """The conversation: its items in order, and the prompt that they are."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Protocol
 
@@ -22,6 +22,7 @@ from avatar.server.realtime.items import (
     OutputText,
     SystemMessage,
     UserMessage,
+    with_transcript,
 )
 from avatar.server.realtime.server_events import Mint
 from avatar.server.realtime.sounds import Sounds
@@ -113,9 +114,7 @@ class Conversation:
         """What was said in a user's spoken message, if that is there still."""
         item = self._items.get(item_id)
         if isinstance(item, UserMessage):
-            spoken = {"transcript": transcript}
-            parts = [part.model_copy(update=spoken) if isinstance(part, InputAudio) else part for part in item.content]
-            self._items[item_id] = item.model_copy(update={"content": parts})
+            self._items[item_id] = with_transcript(item, transcript)
 
     def note_sound(self, item_id: str | None, form: AudioFormat, data: bytes) -> None:
         """More sound of an item, if that is there still and was not truncated."""
@@ -190,9 +189,16 @@ class Conversation:
             )
         return self._order.index(previous_item_id) + 1
 
-    def resolve(self, items: Iterable[InputItem]) -> list[Item]:
+    def resolve(self, items: Sequence[InputItem]) -> list[Item]:
         """A response's own `input`, references looked up. Raises `BadEvent`."""
-        return [self.retrieve(item.id) if isinstance(item, ItemReference) else item for item in items]
+        for place, item in enumerate(items):
+            if isinstance(item, ItemReference) and item.id not in self._items:
+                raise BadEvent("invalid_value", "There is no item of that id.", f"response.input[{place}].id")
+        return [self._items[item.id] if isinstance(item, ItemReference) else item for item in items]
+
+    def latest(self, item: Item) -> Item:
+        """An item of the conversation as it is now, or was last."""
+        return self._items.get(item.id or "", item)
 
 
 # --- the prompt ---------------------------------------------------------------------------------

@@ -159,12 +159,18 @@ class Hearing:
         As documented no transcription event tells of it: those are for what was in the input buffer.
         """
         self._unanswered.append(item.id or "")
-        sample_bytes = formats.sample_bytes(self.form)
-        pcm16 = formats.to_pcm16(self.form, sound[: len(sound) // sample_bytes * sample_bytes])
-        if pcm16 and item.id:
+        if (pcm16 := self._whole_samples(sound)) and item.id:
             self.untold[item.id] = asyncio.Event()
             self._written.add(item.id)
             self._transcribe(item.id, pcm16, self._rate_hz)
+
+    async def words_in(self, sound: bytes) -> str:
+        """What is said in `sound`, in the session's format. Raises the engines' errors."""
+        return (await self._state.live.transcribe(self._whole_samples(sound), self._rate_hz)).text
+
+    def _whole_samples(self, sound: bytes) -> bytes:
+        sample_bytes = formats.sample_bytes(self.form)
+        return formats.to_pcm16(self.form, sound[: len(sound) // sample_bytes * sample_bytes])
 
     def take_unanswered(self) -> list[str]:
         """The users' messages since this was last asked for: what a response that begins now answers."""

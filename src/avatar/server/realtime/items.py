@@ -171,6 +171,13 @@ InputItem = Annotated[
 """What a response's own `input` may hold."""
 
 
+def with_transcript(message: UserMessage, transcript: str) -> UserMessage:
+    """The message, once it is known what is said in it."""
+    said = {"transcript": transcript}
+    parts = [part.model_copy(update=said) if isinstance(part, InputAudio) else part for part in message.content]
+    return message.model_copy(update={"content": parts})
+
+
 def wire(item: Item, audio: str | None = None) -> dict[str, Any]:
     """As events tell it; `audio` (base64) is told to whoever retrieves the item, in its first part of sound."""
     if isinstance(item, McpCall):

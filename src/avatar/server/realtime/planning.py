@@ -60,6 +60,8 @@ class Course:
     prompt_tokens: Callable[[], int]
     offers: dict[str, Offer]
     """Tools of MCP servers, by the names that the model knows them by; complete once it was asked."""
+    own_input: list[Item] | None = None
+    """What it answers in the conversation's place; the prompt is made of it when the model is asked."""
     calls_in_parallel: bool = True
     """Whether more than the first of several calls count."""
 
@@ -149,7 +151,7 @@ class Planner:
         settings = ResponseSettings(modality, audio, most, wish.metadata)
         parallel = wish.parallel_tool_calls
         in_parallel = session.parallel_tool_calls if parallel is None else parallel
-        return Course(plan, settings, form, lambda: asked[0], offers, in_parallel)
+        return Course(plan, settings, form, lambda: asked[0], offers, own, in_parallel)
 
     def _offer(
         self, tools: Sequence[Tool], choice: ToolChoice, offers: dict[str, Offer], on_offer: list[EngineTool]

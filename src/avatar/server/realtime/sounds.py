@@ -3,10 +3,14 @@
 import base64
 import binascii
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from avatar.server.realtime.errors import BadEvent
 from avatar.server.realtime.formats import AudioFormat, rate_hz, sample_bytes
-from avatar.server.realtime.items import InputAudio, Item, OutputAudio
+from avatar.server.realtime.items import InputAudio, OutputAudio
+from avatar.server.realtime.model import Strict
+
+ItemT = TypeVar("ItemT", bound=Strict)
 
 MAX_BYTES = 4 << 20
 """Of one conversation: a minute and a half of `audio/pcm`."""
@@ -59,12 +63,12 @@ def decoded(audio: str, param: str) -> bytes:
         raise BadEvent("invalid_value", f"Invalid '{param}': expected base64 audio.", param) from None
 
 
-def without_sound(item: Item) -> tuple[Item, bytes]:
-    """The item, and the sound that a client put into it. Raises `BadEvent`."""
+def without_sound(item: ItemT, param: str) -> tuple[ItemT, bytes]:
+    """The item, which stands at `param`, and the sound that a client put into it. Raises `BadEvent`."""
     sound, parts = b"", []
     for place, part in enumerate(getattr(item, "content", ())):
         if isinstance(part, InputAudio | OutputAudio) and part.audio:
-            sound += decoded(part.audio, f"item.content[{place}].audio")
+            sound += decoded(part.audio, f"{param}.content[{place}].audio")
             part = part.model_copy(update={"audio": None})
         parts.append(part)
     return (item.model_copy(update={"content": parts}) if sound else item), sound

@@ -211,7 +211,7 @@ class Talk:
     def _create_item(self, event: ItemCreate) -> None:
         if isinstance(event.item, McpApprovalResponse):
             self._tool_calls.check(event.item)
-        silent, sound = without_sound(event.item)
+        silent, sound = without_sound(event.item, "item")
         item, before = self._conversation.create(silent, event.previous_item_id, by_client=True)
         self._conversation.note_sound(item.id, self._hearing.form, sound)
         self._state.tell(self.events.item_added(item, before), self.events.item_done(item, before))

@@ -225,6 +225,13 @@ class TestLlamaCpp(ReadsAheadContract):
         await engine.aclose()
         await engine.aclose()
 
+    async def test_it_tells_what_an_answer_took(self, engine: LlamaCpp) -> None:
+        for _ in range(2):  # the second time most of the prompt is read already
+            last = (await answer(engine, STORY, Sampling(max_tokens=3)))[-1]
+            assert last.spent is not None
+            assert last.spent.completion == 3
+            assert last.spent.prompt > len(STORY[1].content.split())
+
     async def test_no_port_is_opened_and_no_socket_left(self, engine: LlamaCpp) -> None:
         connections = psutil.Process().net_connections("all")
         assert not [c for c in connections if c.status == psutil.CONN_LISTEN]

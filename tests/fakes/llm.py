@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 from avatar.core.errors import PromptTooLong
-from avatar.engines.base import Capabilities, Delta, Message, Sampling, Tool, ToolCall
+from avatar.engines.base import Capabilities, Delta, Message, Sampling, TokensSpent, Tool, ToolCall
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"\s*(?:[{_CJK}]|[^\s{_CJK}]+)|\s+$")
@@ -41,6 +41,7 @@ class FakeLanguageModel:
     ) -> None:
         self.calls = calls
         self.always_calls = False
+        self.spent: TokensSpent | None = None
         self.replies = replies
         self.first_token_s = first_token_s
         self.token_s = token_s
@@ -89,9 +90,9 @@ class FakeLanguageModel:
             await self._trouble(min(len(words), most))
             complete = True
             if calls := self._calls(messages, tools, sampling or Sampling()):
-                yield Delta(tool_calls=calls, finish_reason="tool_calls")
+                yield Delta(tool_calls=calls, finish_reason="tool_calls", spent=self.spent)
             else:
-                yield Delta(finish_reason="length" if len(words) > most else "stop")
+                yield Delta(finish_reason="length" if len(words) > most else "stop", spent=self.spent)
         finally:
             self.active -= 1
             self.closed_early += not complete

@@ -13,7 +13,7 @@ import pytest_asyncio
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 
 from avatar.core.errors import EngineFailed, Overloaded
-from avatar.engines.base import ToolCall
+from avatar.engines.base import TokensSpent, ToolCall
 from tests.integration.openai_client import Talk, talking_openai
 from tests.integration.serving import settled
 from tests.unit.conversation import Fakes
@@ -56,6 +56,19 @@ async def test_an_answer(talk: Talk) -> None:
     ]
     sampling = talk.fakes.llm.samplings[0]
     assert (sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.seed) == (50, 0.5, 0.9, 7)
+
+
+async def test_usage_is_what_the_engine_tells(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And where it tells nothing, and its count is an overestimate, no more was made than was asked for."""
+    monkeypatch.setattr(talk.fakes.llm, "count_tokens", lambda text: 3 * len(text.split()))
+    asked: dict[str, Any] = {"model": "x", "messages": HELLO, "max_tokens": 4}
+    usage = (await talk.client.chat.completions.create(**asked)).usage
+    assert usage is not None
+    assert usage.completion_tokens == 4
+    talk.fakes.llm.spent = TokensSpent(40, 4)
+    usage = (await talk.client.chat.completions.create(**asked)).usage
+    assert usage is not None
+    assert (usage.prompt_tokens, usage.total_tokens) == (40, 44)
 
 
 async def test_an_answer_as_it_comes(talk: Talk) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avatar.engines.base import Delta, Message, Sampling, Tool, ToolCall
+from avatar.engines.base import Delta, Message, Sampling, TokensSpent, Tool, ToolCall
 from avatar.engines.llm import hermes, wire
 from avatar.engines.llm.hermes import HermesFilter
 from avatar.engines.llm.tokens import estimate_tokens
@@ -113,6 +113,18 @@ def test_every_end_has_a_reason(said: str, meant: str) -> None:
     assert reader.read(chunk("Hi")) == Delta("Hi")
     assert reader.read(chunk(finish_reason=said)) == Delta(finish_reason=meant)  # type: ignore[arg-type]
     assert reader.finished
+
+
+def test_what_an_answer_took_is_read_where_a_server_tells() -> None:
+    for told, spent in (
+        ({"usage": {"prompt_tokens": 5, "completion_tokens": 2}}, TokensSpent(5, 2)),
+        ({"timings": {"cache_n": 3, "prompt_n": 4, "predicted_n": 2}}, TokensSpent(7, 2)),
+        ({"usage": None}, None),
+        ({}, None),
+    ):
+        last = wire.ChunkReader().read(chunk(finish_reason="stop") | told)
+        assert last is not None
+        assert last.spent == spent
 
 
 def test_what_a_model_reasons_in_its_own_field_is_dropped() -> None:

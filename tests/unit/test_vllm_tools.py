@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from avatar.engines.base import Message, Sampling, Tool
+from avatar.engines.base import Message, Sampling, TokensSpent, Tool
 from avatar.engines.llm.vllm import Vllm
 
 NOW = Tool("now", "The time.", {"type": "object"})
@@ -37,7 +37,7 @@ class Writer:
         self.prompt = "".join(map(chr, prompt["prompt_token_ids"]))
         pieces = [self.text[start : start + 3] for start in range(0, len(self.text), 3)]
         for piece, reason in [*((piece, None) for piece in pieces), ("", "stop")]:
-            yield SimpleNamespace(outputs=[SimpleNamespace(text=piece, finish_reason=reason)])
+            yield SimpleNamespace(outputs=[SimpleNamespace(text=piece, finish_reason=reason, token_ids=[*piece])])
 
 
 @pytest.mark.parametrize(
@@ -57,4 +57,5 @@ async def test_tools(choice: str, written: str, prompt: str) -> None:
     assert "".join(delta.text for delta in said).strip() == ("Well." if choice == "auto" else "")
     assert [(call.name, call.arguments) for call in last.tool_calls] == [("now", "{}")]
     assert writer.prompt == prompt
+    assert last.spent == TokensSpent(len(prompt), len(written))
     engine._templating.shutdown()

@@ -202,12 +202,22 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class TokensSpent:
+    """What an answer took, as the engine counted it: the whole prompt, cached parts of it too, and what was made."""
+
+    prompt: int
+    completion: int
+
+
+@dataclass(frozen=True)
 class Delta:
-    """A piece of the answer: text, or completed tool calls, or (last) why it ended."""
+    """A piece of the answer: text, or completed tool calls, or (last) why it ended and, where the engine tells, what it
+    took."""
 
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: Literal["stop", "length", "tool_calls"] | None = None
+    spent: TokensSpent | None = None
 
 
 @runtime_checkable

@@ -134,11 +134,12 @@ class Vllm:
         )
         params = self._sampling_params(sampling)
         outputs = self._engine.generate({"prompt_token_ids": prompt}, params, f"avatar-{next(self._request_ids)}")
-        reader, calls = wire.ChunkReader(), HermesFilter(begun)
+        reader, calls, made = wire.ChunkReader(), HermesFilter(begun), 0
         try:
             async with contextlib.aclosing(outputs):
                 async for output in outputs:
-                    if delta := reader.read(calls.read(_chunk(output.outputs[0]))):
+                    made += len(output.outputs[0].token_ids)
+                    if delta := reader.read(calls.read(_chunk(output.outputs[0], len(prompt), made))):
                         yield delta
         except Exception as error:
             _log.exception("vLLM failed.")
@@ -216,6 +217,9 @@ def _template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     return entries
 
 
-def _chunk(piece: Any) -> dict[str, Any]:
+def _chunk(piece: Any, prompt_tokens: int, made_tokens: int) -> dict[str, Any]:
     """A piece of vLLM's output as a server would send it."""
-    return {"choices": [{"delta": {"content": piece.text}, "finish_reason": piece.finish_reason}]}
+    return {
+        "choices": [{"delta": {"content": piece.text}, "finish_reason": piece.finish_reason}],
+        "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": made_tokens},
+    }

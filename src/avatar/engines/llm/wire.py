@@ -4,11 +4,11 @@ Owns the translation between `engines.base` and those dictionaries. Knows no tra
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from secrets import token_hex
 from typing import Any
 
-from avatar.engines.base import Delta, Message, Sampling, Tool, ToolCall
+from avatar.engines.base import Delta, Message, Sampling, TokensSpent, Tool, ToolCall
 
 _THINK, _THOUGHT = "<think>", "</think>"
 
@@ -92,7 +92,7 @@ class ChunkReader:
         text = self._thoughts.push(delta.get("content") or "")
         if reason := choice.get("finish_reason"):
             self.given = self.finished = True
-            return self._last(text + self._thoughts.rest(), reason)
+            return replace(self._last(text + self._thoughts.rest(), reason), spent=_spent(chunk))
         if not text:
             return None
         self.given = True
@@ -115,6 +115,16 @@ class ChunkReader:
             call.id = fragment.get("id") or call.id
             call.name = function.get("name") or call.name
             call.arguments += function.get("arguments") or ""
+
+
+def _spent(chunk: Mapping[str, Any]) -> TokensSpent | None:
+    """Of servers that tell with the last chunk: as OpenAI's do when asked, or as llama.cpp's does."""
+    if usage := chunk.get("usage"):
+        return TokensSpent(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0)
+    if timings := chunk.get("timings"):
+        read = (timings.get("cache_n") or 0) + (timings.get("prompt_n") or 0)
+        return TokensSpent(read, timings.get("predicted_n") or 0)
+    return None
 
 
 def _choice(wish: str) -> str | dict[str, Any]:

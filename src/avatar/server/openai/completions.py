@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from avatar.conversation.opening import House
 from avatar.conversation.watch import Watchdog
 from avatar.core.errors import PromptTooLong
-from avatar.engines.base import Delta, LanguageModel, Message, Sampling, ToolCall
+from avatar.engines.base import Delta, LanguageModel, Message, Sampling, TokensSpent, ToolCall
 from avatar.server.openai import errors
 from avatar.server.openai.chat_request import ChatRequest
 from avatar.server.openai.models import model_name
@@ -39,6 +39,7 @@ class Answer:
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: str = "stop"
+    spent: TokensSpent | None = None
 
     async def think(self, llm: LanguageModel) -> AsyncGenerator[Delta, None]:
         """The model's deltas, less what lies behind a stop sequence."""
@@ -62,6 +63,7 @@ class Answer:
         self.text += delta.text
         self.tool_calls += calls
         self.finish_reason = delta.finish_reason or self.finish_reason
+        self.spent = delta.spent or self.spent
         return Delta(delta.text, calls, delta.finish_reason)
 
     def _sampling(self, llm: LanguageModel, messages: Sequence[Message]) -> Sampling:
@@ -73,10 +75,14 @@ class Answer:
 
     @property
     def usage(self) -> dict[str, int]:
-        """As the engine counts, which may be an overestimate."""
-        count = self.house.engines.llm.count_tokens
-        prompt = sum(count(message.content) for message in self.asked.prompt())
-        completion = count(self.text) + sum(count(call.name + call.arguments) for call in self.tool_calls)
+        """As the engine tells, or, where it does not, as it estimates, which is rather too much."""
+        if self.spent is not None:
+            prompt, completion = self.spent.prompt, self.spent.completion
+        else:
+            count = self.house.engines.llm.count_tokens
+            prompt = sum(count(message.content) for message in self.asked.prompt())
+            completion = count(self.text) + sum(count(call.name + call.arguments) for call in self.tool_calls)
+            completion = min(completion, self.asked.max_new_tokens or completion)
         return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
     def head(self, kind: str) -> dict[str, Any]:

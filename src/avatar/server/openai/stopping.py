@@ -1,6 +1,7 @@
 """Stop sequences: where a client wants an answer to end. Pure."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from avatar.engines.base import Delta
 
@@ -27,7 +28,7 @@ class StopFilter:
             return Delta(text[: min(found)], finish_reason="stop")
         keep = 0 if delta.finish_reason else self._doubtful(text)
         self._held = text[len(text) - keep :]
-        return Delta(text[: len(text) - keep], delta.tool_calls, delta.finish_reason)
+        return replace(delta, text=text[: len(text) - keep])
 
     def _doubtful(self, text: str) -> int:
         """Length of the longest end of `text` that begins a sequence."""

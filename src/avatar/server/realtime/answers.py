@@ -288,9 +288,11 @@ class Answers:
         if status == "completed":
             events += self._call(live, made)
         sound_s = live.sounded_samples / formats.rate_hz(live.course.form)
+        most = live.course.settings.max_output_tokens
+        said_tokens = self._state.live.engines.llm.count_tokens(live.text + live.call_text)  # may be an overestimate
         usage = Usage(
             input_text=live.course.prompt_tokens(),
-            output_text=self._state.live.engines.llm.count_tokens(live.text + live.call_text),
+            output_text=said_tokens if most == "inf" else min(said_tokens, most),
             output_audio=round(sound_s * TOKENS_PER_AUDIO_S),
         )
         self._state.tell(*events, *live.response.done(status, usage, reason, error))

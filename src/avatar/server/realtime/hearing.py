@@ -35,7 +35,7 @@ class Hearing:
         self._unanswered: list[str] = []
         self._written: set[str] = set()
         self._buffer = bytearray()
-        self._rate_hz = 0
+        self._rate_hz = self._uncommitted_bytes = 0
         self._taken_ms = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
         self._silence: asyncio.TimerHandle | None = None
@@ -59,7 +59,7 @@ class Hearing:
         """From now on as the session's settings have it. What is in the buffer stays, unless it is of another rate."""
         rate_hz = formats.rate_hz(self.form)
         if rate_hz != self._rate_hz:
-            self._buffer.clear()
+            self._empty()
             self._rate_hz = rate_hz
         turns = turn_policy(self._state.house.policy.turns, self._state.detection)
         self._preroll_ms = turns.preroll_ms if turns is not None else 0.0
@@ -78,21 +78,27 @@ class Hearing:
         """
         self._taken_ms += samples_to_ms(len(pcm16) // 2, self._rate_hz)
         self._buffer += pcm16
-        excess_bytes = len(self._buffer) - 2 * int(self._state.house.policy.buffer.max_s * self._rate_hz)
-        if excess_bytes > 0 and not is_endless and self._state.detection is None:
-            self._buffer.clear()
-            raise BufferLimit("The input audio buffer is full, and was emptied. Commit shorter turns.")
-        del self._buffer[: max(excess_bytes, 0)]
+        most_bytes = 2 * int(self._state.house.policy.buffer.max_s * self._rate_hz)
+        if not is_endless and self._state.detection is None:
+            self._uncommitted_bytes += len(pcm16)
+            if self._uncommitted_bytes > most_bytes:
+                self._empty()
+                raise BufferLimit("The input audio buffer is full, and was emptied. Commit shorter turns.")
+        del self._buffer[: max(len(self._buffer) - most_bytes, 0)]
         if self._state.detection is not None and pcm16:
             self._state.live.audio(pcm16)
+
+    def _empty(self) -> None:
+        self._buffer.clear()
+        self._uncommitted_bytes = 0
 
     def commit(self) -> None:
         """What is in the buffer is a turn, which as documented is not answered by itself. Raises `BadEvent` when it is
         too little."""
-        pcm16 = bytes(self._buffer)
+        pcm16 = bytes(self._buffer) if self.speech is None else self._since(self._speech_began_ms)
         if (buffered_ms := samples_to_ms(len(pcm16) // 2, self._rate_hz)) < LEAST_COMMIT_MS:
             raise errors.commit_empty(buffered_ms)
-        self._buffer.clear()
+        self._empty()
         item_id = self.speech or self._state.mint("item")
         if self.speech is not None:
             self.speech = None
@@ -103,7 +109,7 @@ class Hearing:
 
     def clear(self) -> None:
         """Forget what is no turn yet."""
-        self._buffer.clear()
+        self._empty()
         self._state.live.clear_audio()
         self._state.tell(self._state.events.cleared())
 

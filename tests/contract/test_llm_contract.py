@@ -12,7 +12,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from avatar.core.errors import EngineFailed
+from avatar.core.errors import EngineFailed, UnusableSchema
 from avatar.engines.base import Delta, LanguageModel, Message, ReadsAhead, Sampling, Tool, ToolCall
 from avatar.engines.llm.llama_cpp import LlamaCpp
 from avatar.engines.llm.openai_compatible import OpenAICompatible
@@ -231,6 +231,24 @@ class TestLlamaCpp(ReadsAheadContract):
             assert last.spent is not None
             assert last.spent.completion == 3
             assert last.spent.prompt > len(STORY[1].content.split())
+
+    async def test_an_answer_that_fits_a_schema(self, engine: LlamaCpp) -> None:
+        assert engine.capabilities.writes_json
+        schema = {
+            "type": "object",
+            "properties": {"city": {"enum": ["Paris", "Rome"]}, "people": {"type": "integer"}},
+            "required": ["city", "people"],
+        }
+        deltas = await answer(engine, FRANCE, Sampling(max_tokens=100, schema=schema))
+        told = json.loads("".join(delta.text for delta in deltas))
+        assert told["city"] in ("Paris", "Rome")
+        assert isinstance(told["people"], int)
+        deltas = await answer(engine, ask("Answer in JSON."), Sampling(max_tokens=200, schema={}))
+        assert "".join(delta.text for delta in deltas).lstrip().startswith("{")
+        with pytest.raises(UnusableSchema):
+            await answer(engine, FRANCE, Sampling(schema={"type": "nothing"}))
+        called = await answer(engine, FRANCE, Sampling(tool_choice="time", schema=schema), tools=[TIME])
+        assert [call.name for call in called[-1].tool_calls] == ["time"]
 
     async def test_no_port_is_opened_and_no_socket_left(self, engine: LlamaCpp) -> None:
         connections = psutil.Process().net_connections("all")

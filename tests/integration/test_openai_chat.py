@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import pytest_asyncio
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 
-from avatar.core.errors import EngineFailed, Overloaded
+from avatar.core.errors import EngineFailed, Overloaded, UnusableSchema
 from avatar.engines.base import TokensSpent, ToolCall
 from tests.integration.openai_client import Talk, talking_openai
 from tests.integration.serving import settled
@@ -194,6 +195,25 @@ async def test_what_is_told_of_a_wrong_body(talk: Talk, body: Any, code: str, pa
         assert answer.status == 400
     assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", code, param)
     assert param is None or param in error["message"]
+
+
+async def test_an_answer_in_json(talk: Talk) -> None:
+    llm, schema = talk.fakes.llm, {"type": "object", "properties": {"city": {"type": "string"}}}
+    named = {"type": "json_schema", "json_schema": {"name": "place", "schema": schema, "strict": True}}
+    asked: dict[str, Any] = {"model": "x", "messages": HELLO}
+    llm.capabilities = replace(llm.capabilities, writes_json=True)
+    for form, told in ((named, schema), ({"type": "json_object"}, {}), ({"type": "text"}, None)):
+        await talk.client.chat.completions.create(**(asked | {"response_format": form}))
+        assert llm.samplings[-1].schema == told
+    llm.error = UnusableSchema("It cannot be held to that.")
+    for form, param in (
+        (named, "response_format"),
+        ({"type": "json_schema"}, "response_format.json_schema"),
+        ({"type": "yaml"}, "response_format.type"),
+    ):
+        with pytest.raises(openai.BadRequestError) as refusal:
+            await talk.client.chat.completions.create(**(asked | {"response_format": form}))
+        assert refusal.value.param == param
 
 
 async def test_failures_before_and_after_the_first_token(talk: Talk) -> None:

@@ -53,6 +53,18 @@ def test_tools_are_offered_as_functions() -> None:
 
 
 @pytest.mark.parametrize(
+    ("schema", "told"),
+    [
+        (None, None),
+        ({}, {"type": "json_object"}),
+        ({"type": "array"}, {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "array"}}}),
+    ],
+)
+def test_the_form_of_an_answer_is_told(schema: dict[str, str] | None, told: object) -> None:
+    assert wire.request([Message("user", "Hi")], (), Sampling(schema=schema)).get("response_format") == told
+
+
+@pytest.mark.parametrize(
     ("wish", "told"),
     [("auto", None), ("required", "required"), ("now", {"type": "function", "function": {"name": "now"}})],
 )

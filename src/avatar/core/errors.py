@@ -13,7 +13,8 @@
     ├── EngineError                                        the turn dies, the session lives
     │   ├── EngineFailed            ENGINE_FAILED    502
     │   │   ├── EngineLost          ENGINE_FAILED    502   after the first chunk: what was heard stays
-    │   │   └── PromptTooLong       ENGINE_FAILED    502   it does not fit into the model's context
+    │   │   ├── PromptTooLong       ENGINE_FAILED    502   it does not fit into the model's context
+    │   │   └── UnusableSchema      ENGINE_FAILED    502   no answer can be held to it
     │   ├── EngineTimeout           ENGINE_TIMEOUT   504
     │   └── Overloaded              ENGINE_FAILED    503   nothing was produced: try elsewhere or later
     ├── StoreError                  NOT_SAVED        507   the conversation lives, the turn was not saved
@@ -119,6 +120,10 @@ class EngineLost(EngineFailed):
 
 class PromptTooLong(EngineFailed):
     """A language model's prompt is longer than its context; nothing was produced."""
+
+
+class UnusableSchema(EngineFailed):
+    """A JSON schema, of the answer or of a tool, to which the engine can hold no answer; nothing was produced."""
 
 
 class EngineTimeout(EngineError):

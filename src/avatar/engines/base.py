@@ -14,9 +14,9 @@ Common duties of every engine:
 This file knows no concrete engine, setting or session. `tests/contract/` holds each adapter, and its fake, to it.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from avatar.core.audio import Pcm
 from avatar.core.voices import Reference
@@ -38,6 +38,8 @@ class Capabilities:
     """TTS: speaks in voices of its own; if not, it makes one up while no enrolled one is asked for."""
     translates: bool = False
     """STT: is a `SpeechTranslation` as well."""
+    writes_json: bool = False
+    """LLM: its answer fits `Sampling.schema`."""
     concurrent: int = 1
     """Streams that really make progress at the same time; more are queued."""
 
@@ -199,6 +201,8 @@ class Sampling:
     seed: int | None = None
     tool_choice: str = "auto"
     """`auto`: the model calls tools as it likes; `required`: it must call one; else the name of the one to call."""
+    schema: Mapping[str, Any] | None = None
+    """The answer is JSON that fits this JSON schema (empty: any object); only for an engine that `writes_json`."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any
 
 import xllamacpp
 
-from avatar.core.errors import EngineFailed, EngineLost, PromptTooLong
+from avatar.core.errors import EngineFailed, EngineLost, PromptTooLong, UnusableSchema
 from avatar.engines.base import Capabilities, Delta, Message, Sampling, Tool
 from avatar.engines.llm import hermes, wire
 from avatar.engines.llm.hermes import HermesFilter
@@ -62,7 +62,7 @@ class LlamaCpp:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(streams=True, concurrent=self._slots)
+        return Capabilities(streams=True, writes_json=True, concurrent=self._slots)
 
     @property
     def context_tokens(self) -> int:
@@ -131,10 +131,12 @@ class LlamaCpp:
         called; its own grammar, made from a schema, does.
         """
         forced = bool(tools) and sampling.tool_choice != "auto"
-        schema = {"json_schema": hermes.call_schema(tools, sampling.tool_choice)} if forced else {}
+        call = {"json_schema": hermes.call_schema(tools, sampling.tool_choice)} if forced else {}
+        if forced:
+            sampling = replace(sampling, schema=None)
         if forced or not self._template_knows_tools:
             messages, tools = hermes.in_text(messages, tools), ()
-        body = {"temperature": 0.0} | wire.request(messages, tools, sampling) | _OPTIONS | schema
+        body = {"temperature": 0.0} | wire.request(messages, tools, sampling) | _OPTIONS | call
         return body, HermesFilter("<tool_call>" if forced else "")
 
     def _checked(self, chunk: dict[str, Any] | None, reader: wire.ChunkReader) -> dict[str, Any]:
@@ -147,6 +149,8 @@ class LlamaCpp:
                 f"The conversation does not fit into the model's context of {self._context_tokens} tokens: "
                 "start a new one, or raise llm.context_tokens."
             )
+        if error.get("type") == UNUSABLE_SCHEMA:
+            raise UnusableSchema("The model cannot be held to that JSON schema: it is invalid, or too unusual.")
         _log.error("llama.cpp failed: %s %s", error.get("type"), error.get("code"))
         lost = "llama.cpp stopped in the middle of an answer; ask again."
         raise EngineLost(lost) if reader.given else EngineFailed("llama.cpp could not answer; ask again.")
@@ -182,6 +186,9 @@ class LlamaCpp:
         self._server = None  # the library frees the model with its last reference
 
 
+UNUSABLE_SCHEMA = "unusable_schema"
+"""Our name for what the library raises when it can make no grammar of a schema."""
+
 _OPTIONS = {
     "cache_prompt": True,
     "return_progress": True,  # a chunk for each batch of prompt, so that it can be stopped there
@@ -203,7 +210,8 @@ class _Answer:
             if not self.dropped:
                 server.handle_chat_completions(body, self._take)
         except Exception as error:
-            self._take({"error": {"type": type(error).__name__}})
+            is_schema = "JSON schema error" in str(error)
+            self._take({"error": {"type": UNUSABLE_SCHEMA if is_schema else type(error).__name__}})
         self._take(None)
 
     def _take(self, chunk: dict[str, Any] | None) -> bool:

@@ -30,7 +30,7 @@ class OpenAICompatible:
     `read_timeout_s` is the longest silence, before the first token as between two.
     """
 
-    capabilities = Capabilities(streams=True, concurrent=16)
+    capabilities = Capabilities(streams=True, writes_json=True, concurrent=16)
 
     def __init__(
         self,

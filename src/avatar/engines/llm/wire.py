@@ -20,6 +20,10 @@ def request(messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampli
         body["tools"] = tool_dicts(tools)
         if sampling.tool_choice != "auto":
             body["tool_choice"] = _choice(sampling.tool_choice)
+    if sampling.schema:
+        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": sampling.schema}}
+    elif sampling.schema is not None:
+        body["response_format"] = {"type": "json_object"}
     for key in ("temperature", "top_p", "seed"):
         if (value := getattr(sampling, key)) is not None:
             body[key] = value

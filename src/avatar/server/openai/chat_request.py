@@ -91,6 +91,20 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
+class JsonSchema(BaseModel):
+    """What an answer must fit; `strict` is all there is here."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    schema_: Annotated[dict[str, Any], Field(alias="schema")] = Field(default_factory=dict)
+
+
+class ResponseFormat(BaseModel):
+    """The form of the answer."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
 class ChatRequest(BaseModel):
     """What a client may send; hints to other models (penalties, caching, …) are passed over."""
 
@@ -109,7 +123,7 @@ class ChatRequest(BaseModel):
     parallel_tool_calls: bool | None = True
     n: int | None = None
     logprobs: bool | None = None
-    response_format: dict[str, Any] | None = None
+    response_format: ResponseFormat | None = None
     modalities: list[str] | None = None
     functions: list[Any] | None = None
 
@@ -119,11 +133,6 @@ class ChatRequest(BaseModel):
         for is_asked, param, why in (
             ((self.n or 1) != 1, "n", "One answer at a time is given here."),
             (self.logprobs, "logprobs", "No engine here gives `logprobs`."),
-            (
-                (self.response_format or {}).get("type", "text") != "text",
-                "response_format",
-                "Answers here are free text; describe the form in a message.",
-            ),
             (
                 set(self.modalities or ()) - {"text"},
                 "modalities",
@@ -135,7 +144,14 @@ class ChatRequest(BaseModel):
                 raise unsupported(param, why)
         if self.stream_options is not None and not self.stream:
             raise WrongField("stream_options", "`stream_options` is only allowed when `stream` is enabled.")
+        self._check_form()
         self._check_tools()
+
+    def _check_form(self) -> None:
+        form = self.response_format
+        if form is not None and form.type == "json_schema" and form.json_schema is None:
+            param = "response_format.json_schema"
+            raise WrongField(param, f"Missing required parameter: '{param}'.", "missing_required_parameter")
 
     def _check_tools(self) -> None:
         wish = self.tool_wish
@@ -152,6 +168,13 @@ class ChatRequest(BaseModel):
     def include_usage(self) -> bool:
         """Whether a stream ends with its usage."""
         return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
+    def schema_of_answer(self) -> dict[str, Any] | None:
+        """As `Sampling.schema`."""
+        if self.response_format is None or self.response_format.type == "text":
+            return None
+        return self.response_format.json_schema.schema_ if self.response_format.json_schema is not None else {}
 
     @property
     def max_new_tokens(self) -> int | None:

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from avatar.conversation.opening import House
 from avatar.conversation.watch import Watchdog
-from avatar.core.errors import PromptTooLong
+from avatar.core.errors import PromptTooLong, UnusableSchema
 from avatar.engines.base import Delta, LanguageModel, Message, Sampling, TokensSpent, ToolCall
 from avatar.server.openai import errors
 from avatar.server.openai.chat_request import ChatRequest
@@ -57,6 +57,9 @@ class Answer:
                         return
         except PromptTooLong as error:
             raise errors.WrongField("messages", str(error), "context_length_exceeded") from None
+        except UnusableSchema as error:
+            param = "tools" if self.asked.schema_of_answer is None else "response_format"
+            raise errors.WrongField(param, str(error)) from None
 
     def _note(self, delta: Delta) -> Delta:
         calls = delta.tool_calls if self.asked.parallel_tool_calls else delta.tool_calls[:1]
@@ -71,7 +74,10 @@ class Answer:
         used = sum(llm.count_tokens(message.content) + TEMPLATE_TOKENS for message in messages)
         room = max(llm.context_tokens - used, TEMPLATE_TOKENS)
         temperature = self.house.policy.reply.sampling.temperature if asked.temperature is None else asked.temperature
-        return Sampling(min(asked.max_new_tokens or room, room), temperature, asked.top_p, asked.seed, asked.tool_wish)
+        if (schema := asked.schema_of_answer) is not None and not llm.capabilities.writes_json:
+            raise errors.unsupported("response_format", f"{llm.name} writes free text; describe the form in a message.")
+        most = min(asked.max_new_tokens or room, room)
+        return Sampling(most, temperature, asked.top_p, asked.seed, asked.tool_wish, schema)
 
     @property
     def usage(self) -> dict[str, int]:

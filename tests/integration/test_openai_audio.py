@@ -18,7 +18,7 @@ import soundfile
 
 from avatar.core.audio import Pcm, pcm16_to_float, resample
 from avatar.core.errors import EngineFailed
-from avatar.engines.base import Capabilities
+from avatar.engines.base import Capabilities, TimedWord, Transcript
 from avatar.media.decoder_child import decode
 from avatar.server.openai.speech import STOCK_VOICES
 from tests.fakes.stt import FakeSpeechToText, FakeTranscriptStream
@@ -127,7 +127,12 @@ async def test_silence_is_no_text(talk: Talk) -> None:
         ({"file": ("a.wav", b"")}, "file", "invalid_value"),
         ({"response_format": "diarized_json"}, "response_format", "unsupported_value"),
         ({"response_format": "yaml"}, "response_format", "invalid_value"),
-        ({"timestamp_granularities": ["word"]}, "timestamp_granularities", "unsupported_value"),
+        (
+            {"timestamp_granularities": ["word"], "response_format": "verbose_json"},
+            "timestamp_granularities",
+            "unsupported_value",
+        ),
+        ({"timestamp_granularities": ["letter"]}, "timestamp_granularities[0]", "invalid_value"),
         ({"include": ["logprobs"]}, "include", "unsupported_value"),
         ({"language": "the english one"}, "language", "invalid_value"),
         ({"temperature": 2}, "temperature", "decimal_above_max_value"),
@@ -201,6 +206,36 @@ async def test_a_client_that_leaves_stops_the_transcription(tmp_path: Path, stre
         await asyncio.wait([asking])
         async with asyncio.timeout(1):
             await settled(lambda: fakes.stt.closed == 1)
+
+
+class Clockmaker(FakeSpeechToText):
+    """Also fills `WordTiming`."""
+
+    async def time_words(self, pcm: Pcm, language: str | None = None) -> Transcript:
+        return Transcript("good morning", "en", (TimedWord("good", 0.1, 0.3), TimedWord("morning", 0.4, 0.9)))
+
+
+@pytest.mark.parametrize(
+    ("asked", "has_words", "has_segments"),
+    [(["word"], True, False), (["segment"], False, True), (["word", "segment"], True, True), (None, False, True)],
+)
+async def test_times_of_words(tmp_path: Path, asked: Any, has_words: bool, has_segments: bool) -> None:
+    async with talking_openai(tmp_path, Fakes(stt=Clockmaker())) as talk:
+        form = {"timestamp_granularities": asked} if asked else {}
+        whole = await talk.client.audio.transcriptions.create(
+            model="x", file=named(TWO_SENTENCES), response_format="verbose_json", **form
+        )
+        assert (whole.words is not None, whole.segments is not None) == (has_words, has_segments)
+        if whole.words is not None:
+            assert [word.word for word in whole.words] == ["good", "morning"] * 2
+            assert whole.words[0].start == pytest.approx(whole.words[1].start - 0.3)
+            assert whole.words[2].start - whole.words[0].start > 1  # from the beginning of the recording
+            assert whole.text == "good morning good morning"
+        with pytest.raises(openai.BadRequestError) as refusal:
+            await talk.client.audio.transcriptions.create(
+                model="x", file=named(TWO_SENTENCES), response_format="json", timestamp_granularities=["word"]
+            )
+        assert refusal.value.param == "timestamp_granularities"
 
 
 # --- translations -------------------------------------------------------------------------------

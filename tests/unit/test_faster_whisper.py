@@ -9,7 +9,7 @@ import pytest
 
 from avatar.core.audio import Pcm
 from avatar.core.errors import EngineFailed
-from avatar.engines.base import SpeechTranslation
+from avatar.engines.base import SpeechTranslation, WordTiming
 from avatar.engines.stt.faster_whisper import FasterWhisper
 from tests.tiny_whisper import make_tiny_whisper
 
@@ -70,6 +70,20 @@ async def test_text_has_a_bound(whisper: FasterWhisper, noise: Pcm) -> None:
 def test_english_only_models_say_so() -> None:
     assert FasterWhisper(Path("faster-whisper-tiny.en")).capabilities.languages == {"en"}
     assert FasterWhisper(Path("faster-whisper-tiny")).capabilities.languages == frozenset()
+
+
+async def test_when_each_word_was_said(whisper: FasterWhisper, noise: Pcm) -> None:
+    assert isinstance(whisper, WordTiming)
+    transcript = await whisper.time_words(noise, "de")
+    stream = whisper.open("de")
+    stream.accept(noise)
+    assert transcript.text == (await stream.finish()).text
+    await stream.aclose()
+    assert transcript.words
+    assert "".join(word.text for word in transcript.words) in transcript.text.replace(" ", "")
+    times = [time for word in transcript.words for time in (word.start_s, word.end_s)]
+    assert times == sorted(times)
+    assert 0 <= times[0] <= times[-1] <= 3
 
 
 async def test_it_translates_where_the_model_was_taught_to(whisper: FasterWhisper, noise: Pcm) -> None:

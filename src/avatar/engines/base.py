@@ -111,11 +111,21 @@ class EndOfTurn(Engine, Protocol):
 
 
 @dataclass(frozen=True)
+class TimedWord:
+    """A word, and when it was said: seconds from the beginning of the audio it was heard in."""
+
+    text: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
 class Transcript:
-    """What was said. `language` is ISO 639-1 where the engine detects it."""
+    """What was said. `language` is ISO 639-1 where the engine detects it; `words` only where they were asked for."""
 
     text: str
     language: str | None = None
+    words: tuple[TimedWord, ...] = ()
 
 
 class TranscriptStream(Protocol):
@@ -148,6 +158,18 @@ class SpeechToText(Engine, Protocol):
 
     def open(self, language: str | None = None) -> TranscriptStream:
         """Start an utterance. `language` (ISO 639-1) is a hint; None lets the engine detect it."""
+        ...
+
+
+@runtime_checkable
+class WordTiming(Protocol):
+    """What a speech-to-text engine also has if it can tell when each word was said."""
+
+    async def time_words(self, pcm: Pcm, language: str | None = None) -> Transcript:
+        """What is said in half a minute at most (float32[n], mono, 16 kHz), with its `words`.
+
+        Takes about twice as long as the text alone; work that has begun outlives a cancellation.
+        """
         ...
 
 

@@ -5,14 +5,14 @@ takes a fifth of a second. Weights come from a folder, never from the network.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from avatar.core.audio import INPUT_RATE_HZ, Pcm, silence
 from avatar.core.errors import EngineFailed
-from avatar.engines.base import Capabilities, Transcript
+from avatar.engines.base import Capabilities, TimedWord, Transcript
 from avatar.engines.stt.loops import without_loop
 from avatar.engines.stt.utterance import Recognizer, Stopped, Utterance
 from avatar.engines.worker import ModelThreads
@@ -62,6 +62,13 @@ class FasterWhisper:
     def open(self, language: str | None = None) -> Utterance:
         """As `SpeechToText.open`; a language the model does not know is detected instead."""
         return Utterance(self._threads, language)
+
+    async def time_words(self, pcm: Pcm, language: str | None = None) -> Transcript:
+        """As `WordTiming.time_words`: by the attention of the decoder to the sound."""
+        never = threading.Event()
+        return await self._threads.run(
+            lambda model: model.recognize(pcm, language, thorough=True, stop=never, with_words=True)
+        )
 
     def open_translation(self, language: str | None = None) -> Utterance:
         """As `SpeechTranslation.open_translation`."""
@@ -132,6 +139,7 @@ class _Model:
         thorough: bool,
         stop: threading.Event,
         task: Literal["transcribe", "translate"] = "transcribe",
+        with_words: bool = False,
     ) -> Transcript:
         """As `Recognizer.recognize`: stops before each segment; one that is being decoded is bounded by its tokens."""
         if stop.is_set():
@@ -145,12 +153,25 @@ class _Model:
             condition_on_previous_text=False,
             without_timestamps=True,
             vad_filter=False,
+            word_timestamps=with_words,
             max_new_tokens=min(_MOST_TOKENS, _SPARE_TOKENS + _TOKENS_PER_S * pcm.size // INPUT_RATE_HZ),
         )
-        texts = []
+        texts, words = [], []
         for segment in segments:
             if stop.is_set():
                 raise Stopped("The transcription was stopped.")
             kept = without_loop(segment.tokens)
             texts.append(segment.text if kept == segment.tokens else self._whisper.hf_tokenizer.decode(kept))
-        return Transcript("".join(texts).strip(), info.language)
+            words += _timed(segment.words or (), texts[-1])
+        return Transcript("".join(texts).strip(), info.language, tuple(words))
+
+
+def _timed(words: Sequence[Any], text: str) -> list[TimedWord]:
+    """The library's words, as far as `text` goes."""
+    timed, length = list[TimedWord](), 0
+    for word in words:
+        length += len(word.word)
+        if length > len(text):
+            break
+        timed.append(TimedWord(word.word.strip(), float(word.start), float(word.end)))
+    return timed

@@ -6,7 +6,7 @@ and text comes early. The recording is decoded in a child process alone. Knows e
 
 import asyncio
 import zlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +21,15 @@ from avatar.core.errors import BadAudio
 from avatar.core.languages import name_of, space_in
 from avatar.core.segments import find_speech
 from avatar.core.subtitles import Caption, srt, vtt
-from avatar.engines.base import SpeechToText, SpeechTranslation, TranscriptStream, VoiceActivity
+from avatar.engines.base import (
+    SpeechToText,
+    SpeechTranslation,
+    TimedWord,
+    Transcript,
+    TranscriptStream,
+    VoiceActivity,
+    WordTiming,
+)
 from avatar.server.openai import errors
 from avatar.server.openai.service import Service
 from avatar.server.openai.streams import EVENT_STREAM, LiveResponse, begin, events, while_connected
@@ -39,6 +47,8 @@ class Spoken:
     end_s: float
     text: str
     voice: float
+    words: Sequence[TimedWord] = ()
+    """Their times are from the beginning of the recording."""
 
 
 @dataclass
@@ -60,6 +70,11 @@ class Listening:
     async def listen(self, service: Service) -> AsyncGenerator[Spoken, None]:
         """What is said, in order. Raises `CapacityError`, `WrongField`, `BufferLimit` and the engines' errors."""
         async with service.at_work() as engines:
+            if self.times_words and not isinstance(engines.stt, WordTiming):
+                why = (
+                    f"{engines.stt.name} cannot tell when each word was said; faster-whisper can. Or ask for `segment`."
+                )
+                raise errors.unsupported("timestamp_granularities", why)
             try:
                 pcm = await self.house.decoder.decode(self.upload.data, max_s=service.max_upload_s)
             except BadAudio as error:  # which is HTTP 400 here
@@ -69,22 +84,37 @@ class Listening:
             frame = engines.vad.frame_samples
             for segment in find_speech(await _voice(engines.vad, pcm)):
                 start, end = segment.start * frame, segment.end * frame
-                if said := await self._transcribe(engines.stt, pcm[start:end]):
+                heard = await self._transcribe(engines.stt, pcm[start:end])
+                if said := heard.text.strip():
                     space = space_in("en" if self.translate else self.language) if self.spoken else ""
-                    part = Spoken(start / INPUT_RATE_HZ, end / INPUT_RATE_HZ, space + said, segment.voice)
+                    start_s, end_s = start / INPUT_RATE_HZ, end / INPUT_RATE_HZ
+                    words = [TimedWord(one.text, start_s + one.start_s, start_s + one.end_s) for one in heard.words]
+                    part = Spoken(start_s, end_s, space + said, segment.voice, words)
                     self.spoken.append(part)
                     yield part
 
-    async def _transcribe(self, stt: SpeechToText, pcm: Pcm) -> str:
-        """The text of one segment; the language of the first that has one is that of the rest."""
-        stream = self._open(stt)
-        try:
-            stream.accept(pcm)
-            transcript = await within(self.house.policy.stt_timeout_s, stream.finish(), "speech recognition")
-        finally:
-            await stream.aclose()
+    async def _transcribe(self, stt: SpeechToText, pcm: Pcm) -> Transcript:
+        """One segment; the language of the first that has one is that of the rest."""
+        if self.times_words:
+            assert isinstance(stt, WordTiming)
+            transcript = await self._in_time(stt.time_words(pcm, self.language))
+        else:
+            stream = self._open(stt)
+            try:
+                stream.accept(pcm)
+                transcript = await self._in_time(stream.finish())
+            finally:
+                await stream.aclose()
         self.language = self.language or transcript.language
-        return transcript.text.strip()
+        return transcript
+
+    async def _in_time(self, transcript: Awaitable[Transcript]) -> Transcript:
+        return await within(self.house.policy.stt_timeout_s, transcript, "speech recognition")
+
+    @property
+    def times_words(self) -> bool:
+        """Whether it is asked when each word was said."""
+        return "word" in self.upload.timestamp_granularities and not self.translate
 
     def _open(self, stt: SpeechToText) -> TranscriptStream:
         if not self.translate:
@@ -166,8 +196,14 @@ def _as_verbose_json(heard: Listening) -> Response:
         "language": name_of("en" if heard.translate else heard.language or "unknown"),
         "duration": heard.duration_s,
         "text": heard.text,
-        "segments": [_segment(number, part) for number, part in enumerate(heard.spoken)],
     }
+    if heard.times_words:
+        words = (word for part in heard.spoken for word in part.words)
+        body["words"] = [
+            {"word": word.text, "start": round(word.start_s, 3), "end": round(word.end_s, 3)} for word in words
+        ]
+    if not heard.times_words or "segment" in heard.upload.timestamp_granularities:
+        body["segments"] = [_segment(number, part) for number, part in enumerate(heard.spoken)]
     if not heard.translate:
         body["usage"] = {"type": "duration", "seconds": heard.duration_s}
     return JSONResponse(body)

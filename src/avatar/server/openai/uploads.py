@@ -25,6 +25,7 @@ class Fields(BaseModel):
     response_format: TranscriptForm = "json"
     stream: bool = False
     temperature: Annotated[float, Field(ge=0, le=1)] = 0.0
+    timestamp_granularities: list[Literal["word", "segment"]] = Field(default_factory=list)
 
 
 class Upload(Fields):
@@ -60,10 +61,13 @@ async def _file(form: FormData) -> bytes:
 def _fields(form: FormData) -> Fields:
     _refuse_what_nobody_has(form)
     given: dict[str, Any] = {name: form[name] for name in Fields.model_fields if form.get(name)}
+    given["timestamp_granularities"] = _list(form, "timestamp_granularities")
     try:
         fields = Fields(**given)
     except ValidationError as error:
         raise errors.wrong(find_fault(error.errors(), given)) from None
+    if "word" in fields.timestamp_granularities and fields.response_format != "verbose_json":
+        raise errors.WrongField("timestamp_granularities", "Times of words come in `verbose_json` alone.")
     language = fields.language and fields.language.partition("-")[0].lower()
     return fields.model_copy(update={"language": language})
 
@@ -72,7 +76,10 @@ def _refuse_what_nobody_has(form: FormData) -> None:
     """Parts of the API whose absence a client could not otherwise tell."""
     if form.get("response_format") == "diarized_json":
         raise errors.unsupported("response_format", "No engine here tells speakers apart; `verbose_json` gives times.")
-    if "word" in form.getlist("timestamp_granularities[]") + form.getlist("timestamp_granularities"):
-        raise errors.unsupported("timestamp_granularities", "No engine here gives times of words; ask for `segment`.")
-    if "logprobs" in form.getlist("include[]") + form.getlist("include"):
+    if "logprobs" in _list(form, "include"):
         raise errors.unsupported("include", "No engine here gives `logprobs`.")
+
+
+def _list(form: FormData, name: str) -> list[Any]:
+    """A field that may come several times, under either of the names that clients give it."""
+    return form.getlist(f"{name}[]") + form.getlist(name)

@@ -14,7 +14,7 @@ import pytest_asyncio
 from avatar.core.audio import Pcm, float_to_pcm16, resample
 from avatar.core.errors import EngineFailed
 from avatar.core.g711 import RATE_HZ, float_to_alaw, float_to_ulaw
-from avatar.engines.base import ToolCall
+from avatar.engines.base import Message, ToolCall
 from tests.integration.openai_client import Talk, talking_alone
 from tests.integration.realtime_client import calling
 from tests.integration.realtime_events import SPOKEN_TURN
@@ -205,6 +205,15 @@ async def test_text_in_and_text_out(talk: Talk) -> None:
         assert response["output"][0]["content"] == [{"type": "output_text", "text": ANSWER}]
     assert talk.fakes.tts.requests == []
     assert talk.fakes.llm.requests[0][0].content == "Be brief."
+
+
+async def test_a_response_that_nobody_said_anything_for(talk: Talk) -> None:
+    async with calling(talk.client) as line:
+        await line.update(**TEXT)
+        for last in ("(The conversation begins.)", "(Go on.)"):
+            await line.send("response.create")
+            assert (await line.until("response.done"))["response"]["status"] == "completed"
+            assert talk.fakes.llm.requests[-1][-1] == Message("user", last)
 
 
 async def test_a_response_outside_the_conversation_goes_on_beside_another(talk: Talk) -> None:

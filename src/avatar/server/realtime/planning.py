@@ -206,16 +206,19 @@ class Planner:
 
 
 def _as_templates_want(messages: list[Message]) -> list[Message]:
-    """What a user said twice running is one message; and a conversation nobody has begun has one of the user's."""
+    """What a user said twice running is one message; and the last word is not the model's own, which it had nothing to
+    add to: a client that asks for a response without having said anything gets one."""
     merged: list[Message] = []
     for message in messages:
         if merged and message.role == merged[-1].role == "user":
             merged[-1] = replace(message, content=f"{merged[-1].content}\n{message.content}")
         else:
             merged.append(message)
-    if any(message.role != "system" for message in merged):
-        return merged
-    return [*merged, Message("user", "(The conversation begins.)")]
+    if all(message.role == "system" for message in merged):
+        merged.append(Message("user", "(The conversation begins.)"))
+    elif merged[-1].role == "assistant":
+        merged.append(Message("user", "(Go on.)"))
+    return merged
 
 
 def _language(session: RealtimeSession) -> str | None:

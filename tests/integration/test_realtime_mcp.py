@@ -257,6 +257,6 @@ async def test_what_is_said_first_and_a_call_that_outlives_its_response(talk: Ta
         await line.until("response.done")
     roles = [[message.role for message in request][1:] for request in talk.fakes.llm.requests]
     assert roles[1:] == [
-        ["user", "assistant"],
-        ["user", "assistant", "tool", "assistant"],
+        ["user", "assistant", "user"],  # in the end "(Go on.)": the model had the last word
+        ["user", "assistant", "tool", "assistant", "user"],
     ]

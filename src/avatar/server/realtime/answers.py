@@ -23,7 +23,7 @@ from avatar.server.realtime.client_events import ResponseWish
 from avatar.server.realtime.conversation import Conversation
 from avatar.server.realtime.errors import BadEvent
 from avatar.server.realtime.hearing import Hearing
-from avatar.server.realtime.items import InputAudio, InputItem, Item, ItemReference, UserMessage, with_transcript
+from avatar.server.realtime.items import InputItem, Item, ItemReference, UserMessage, with_transcript
 from avatar.server.realtime.loudspeaker import Loudspeaker
 from avatar.server.realtime.planning import NO_WISH, Course, Planner, has_its_voice
 from avatar.server.realtime.responses import Reason, Response, ResponseStatus, Usage
@@ -129,7 +129,8 @@ class Answers:
             if course.own_input is not None:
                 await self._listen_to(course.own_input, wish.input or (), sounds)
             await self._servers.asked(tools)
-            return Said(" ".join(text for item_id in asked if (text := self._text_of(item_id))))
+            texts = map(self._state.conversation.text_of, asked)
+            return Said(" ".join(text for text in texts if text))
 
         turn_id = self._state.live.respond(course.plan, listen, aside=aside)
         self._begin(turn_id, course, None if aside else self._state.conversation)
@@ -176,13 +177,6 @@ class Answers:
         """Answer what was said while another answer went on."""
         if self._owes_answer and self.active is None and not self._hearing.untold and self._hearing.speech is None:
             self.create_unbidden()
-
-    def _text_of(self, item_id: str) -> str:
-        if item_id not in self._state.conversation:
-            return ""
-        content = getattr(self._state.conversation.retrieve(item_id), "content", [])
-        texts = (part.transcript if isinstance(part, InputAudio) else part.text for part in content)
-        return " ".join(text for text in texts if text)
 
     def _begin(self, turn_id: str, course: Course, conversation: Conversation | None) -> None:
         if conversation is not None:

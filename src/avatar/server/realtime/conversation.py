@@ -196,6 +196,11 @@ class Conversation:
                 raise BadEvent("invalid_value", "There is no item of that id.", f"response.input[{place}].id")
         return [self._items[item.id] if isinstance(item, ItemReference) else item for item in items]
 
+    def text_of(self, item_id: str) -> str:
+        """What is said or written in a message; nothing, if it is not there."""
+        item = self._items.get(item_id)
+        return _words(item) if isinstance(item, SystemMessage | UserMessage | AssistantMessage) else ""
+
     def latest(self, item: Item) -> Item:
         """An item of the conversation as it is now, or was last."""
         return self._items.get(item.id or "", item)
@@ -239,11 +244,15 @@ def _add_calls(messages: list[Message], made: Sequence[tuple[ToolCall, str | Non
 
 def _message(item: Item, calls: set[str | None]) -> Message | None:
     if isinstance(item, SystemMessage | UserMessage | AssistantMessage):
-        text = " ".join(text for part in item.content if (text := _text(part)))
+        text = _words(item)
         return Message(item.role, text) if text else None
     if isinstance(item, FunctionCallOutput) and item.call_id in calls:
         return Message("tool", item.output, tool_call_id=item.call_id)
     return None
+
+
+def _words(item: SystemMessage | UserMessage | AssistantMessage) -> str:
+    return " ".join(text for part in item.content if (text := _text(part)))
 
 
 def _text(part: InputText | InputAudio | OutputText | OutputAudio) -> str:

@@ -99,6 +99,7 @@ class Hearing:
         if (buffered_ms := samples_to_ms(len(pcm16) // 2, self._rate_hz)) < LEAST_COMMIT_MS:
             raise errors.commit_empty(buffered_ms)
         self._empty()
+        self.stop_waiting()
         item_id = self.speech or self._state.mint("item")
         if self.speech is not None:
             self.speech = None

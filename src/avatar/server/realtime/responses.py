@@ -145,12 +145,9 @@ class Response:
         item = FunctionCall(id=self.events.mint("item"), status="in_progress", call_id=call_id, name=name, arguments="")
         events += self._item_added(item)
         where = {"item_id": item.id, "output_index": len(self.output) - 1, "call_id": call_id}
-        kind = "function_call_arguments"
-        events += [self._event(f"{kind}.delta", **where, delta=piece) for piece in arguments if piece]
-        whole = "".join(arguments)
-        events.append(self._event(f"{kind}.done", **where, name=name, arguments=whole))
+        whole, written = self._arguments("function_call_arguments", where, arguments, name=name)
         done = item.model_copy(update={"status": "completed", "arguments": whole})
-        return events + self._item_done(done, len(self.output) - 1)
+        return events + written + self._item_done(done, len(self.output) - 1)
 
     def mcp_call(
         self, server_label: str, name: str, arguments: Sequence[str], *, runs: bool
@@ -164,10 +161,8 @@ class Response:
         events += self._item_added(item)
         index = len(self.output) - 1
         where = {"item_id": item.id, "output_index": index}
-        kind = "mcp_call_arguments"
-        events += [self._event(f"{kind}.delta", **where, delta=piece) for piece in arguments if piece]
-        whole = "".join(arguments)
-        events.append(self._event(f"{kind}.done", **where, arguments=whole))
+        whole, written = self._arguments("mcp_call_arguments", where, arguments)
+        events += written
         if runs:
             events.append(self.events.make("response.mcp_call.in_progress", **where))
         self.output[index] = item = item.model_copy(update={"arguments": whole})
@@ -183,6 +178,14 @@ class Response:
             id=request_id, server_label=call.server_label, name=call.name, arguments=call.arguments
         )
         return request_id, self._item_added(item) + self._item_done(item, len(self.output) - 1)
+
+    def _arguments(
+        self, kind: str, where: Mapping[str, Any], pieces: Sequence[str], **told: str
+    ) -> tuple[str, list[Event]]:
+        """All of a call's arguments, and the events that write them."""
+        whole = "".join(pieces)
+        deltas = [self._event(f"{kind}.delta", **where, delta=piece) for piece in pieces if piece]
+        return whole, [*deltas, self._event(f"{kind}.done", **where, **told, arguments=whole)]
 
     # --- the end --------------------------------------------------------------------------------
 

@@ -6,12 +6,14 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openai.types.realtime import RealtimeClientEvent
+from openai.types.realtime import RealtimeClientEvent, RealtimeConversationItemUserMessage
+from openai.types.realtime.realtime_conversation_item_user_message import Content as UserContent
 from pydantic import TypeAdapter
 
 from avatar.server.realtime import client_events
 from avatar.server.realtime.client_events import parse
 from avatar.server.realtime.errors import BadEvent
+from avatar.server.realtime.items import InputText, UserMessage
 
 TEXT = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]}
 EVENTS: list[dict[str, Any]] = [
@@ -69,6 +71,23 @@ def test_every_event_is_read(event: dict[str, Any]) -> None:
         TypeAdapter[Any](RealtimeClientEvent).validate_python(event)
 
 
+def test_items_may_come_with_all_the_fields_that_the_sdk_has() -> None:
+    part = UserContent(type="input_text", text="Hi.")
+    item = RealtimeConversationItemUserMessage(type="message", role="user", content=[part]).model_dump()
+    assert None in item.values()
+    assert None in item["content"][0].values()
+    for event in (
+        {"type": "conversation.item.create", "item": item},
+        {"type": "response.create", "response": {"input": [item], "metadata": None}},
+    ):
+        told = parse(json.dumps(event))
+        found: Any = told.item if isinstance(told, client_events.ItemCreate) else None
+        if isinstance(told, client_events.ResponseCreate) and told.response and told.response.input:
+            found = told.response.input[0]
+        assert isinstance(found, UserMessage)
+        assert found.content == [InputText(type="input_text", text="Hi.")]
+
+
 def test_no_event_of_the_sdk_is_missing() -> None:
     def types(union: Any) -> set[str]:
         return {get_args(model.model_fields["type"].annotation)[0] for model in get_args(union)}
@@ -77,12 +96,20 @@ def test_no_event_of_the_sdk_is_missing() -> None:
     assert {event["type"] for event in EVENTS} == types(client_events.ClientEvent)
 
 
+def deep(levels: int) -> str:
+    """An event that nests so deep."""
+    return f'{{"event_id": "event_7", "type": "session.update", "x": {"[" * levels}{"]" * levels}}}'
+
+
 @pytest.mark.parametrize(
     ("frame", "code", "param"),
     [
         ("{", "invalid_json", None),
         ("[" * 5000, "invalid_json", None),
         ("[]", "invalid_event", None),
+        (deep(100), "missing_required_parameter", "session"),
+        (deep(250), "invalid_value", None),
+        (deep(900), "invalid_value", None),
         ({}, "missing_required_parameter", "type"),
         ({"type": "input_audio_buffer.eat"}, "invalid_value", "type"),
         ({"type": 7}, "invalid_value", "type"),

@@ -5,12 +5,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from avatar.server.realtime.errors import BadEvent, explain
+from avatar.server.realtime.errors import BadEvent, check_depth, explain
 from avatar.server.realtime.formats import AudioFormat
 from avatar.server.realtime.items import InputItem, NewItem
 from avatar.server.realtime.model import MAX_AUDIO_CHARS, Id, Strict, Text
 from avatar.server.realtime.session import Modalities, OutputTokens, Voice
 from avatar.server.realtime.tools import MAX_TOOLS, Tool, ToolChoice
+
+ITEM_DEPTH = 4
+"""A list of items, an item, its content, a part of that."""
 
 
 class _Event(Strict):
@@ -159,12 +162,28 @@ def read(data: Any) -> ClientEvent:
     if not isinstance(data, dict):
         raise BadEvent("invalid_event", "An event is a JSON object with a `type`.")
     try:
+        check_depth(data)
+        data = _with_plain_items(data)
         return _EVENT.validate_python(data)
-    except ValidationError as error:
-        bad = explain(error, data)
+    except (ValidationError, BadEvent) as error:
+        bad = explain(error, data) if isinstance(error, ValidationError) else error
         event_id = data.get("event_id")
         bad.event_id = event_id if isinstance(event_id, str) and len(event_id) <= 512 else None
         raise bad from None
+
+
+def _with_plain_items(event: dict[str, Any]) -> dict[str, Any]:
+    """Clients that send an item as their own library has it send its empty fields too, as nulls: those are left out."""
+    response = event.get("response")
+    if isinstance(response, dict) and isinstance(response.get("input"), list):
+        event = event | {"response": response | {"input": _without_nulls(response["input"])}}
+    return event | {"item": _without_nulls(event["item"])} if "item" in event else event
+
+
+def _without_nulls(data: Any, depth: int = ITEM_DEPTH) -> Any:
+    if isinstance(data, dict) and depth:
+        return {name: _without_nulls(value, depth - 1) for name, value in data.items() if value is not None}
+    return [_without_nulls(one, depth - 1) for one in data] if isinstance(data, list) and depth else data
 
 
 def _json(frame: str | bytes) -> Any:

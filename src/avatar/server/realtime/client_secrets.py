@@ -16,7 +16,7 @@ from avatar.server.openai.errors import WrongField
 from avatar.server.realtime import beta, tool_servers
 from avatar.server.realtime import session as sessions
 from avatar.server.realtime.connection import mint
-from avatar.server.realtime.errors import BadEvent
+from avatar.server.realtime.errors import BadEvent, check_depth
 from avatar.server.realtime.planning import check
 from avatar.server.realtime.session import RealtimeSession, Session
 
@@ -94,6 +94,7 @@ def beginning(house: House, asked: dict[str, Any], *, base: Session | None = Non
         type="realtime", model=str(name or "avatar")[:256], instructions=house.instructions
     )
     try:
+        check_depth(asked)
         if asked:
             session = sessions.update(session, {"type": session.type} | asked, spoken=False)
         check(session, house, house.engines)

@@ -84,6 +84,21 @@ def voice_is_locked() -> BadEvent:
     )
 
 
+MAX_DEPTH = 200
+"""Of lists and objects within one another; pydantic reads so many itself, and writes not many more."""
+
+
+def check_depth(data: Any) -> None:
+    """Raise `BadEvent` for what nests deeper than anything means."""
+    level = [data]
+    for _ in range(MAX_DEPTH + 1):
+        if not level:
+            return
+        inner = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level = [value for values in inner for value in values]
+    raise BadEvent("invalid_value", f"That has more than {MAX_DEPTH} lists and objects within one another.")
+
+
 def explain(error: ValidationError, data: Any, prefix: str = "") -> BadEvent:
     """The first thing that is wrong with `data`; `prefix` is where `data` stands."""
     fault = find_fault(error.errors(include_url=False, include_input=False), data, prefix, tagged=True)

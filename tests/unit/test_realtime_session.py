@@ -188,6 +188,11 @@ def test_a_session_that_only_writes_down() -> None:
             "session.tools[1].name",
         ),
         ({"type": "realtime", "max_output_tokens": 5000}, "integer_above_max_value", "session.max_output_tokens"),
+        (
+            {"type": "realtime", "audio": {"input": {"noise_reduction": {"strength": float("nan")}}}},
+            "invalid_value",
+            "session.audio.input.noise_reduction.strength",
+        ),
         ({"type": "realtime", "tool_choice": "maybe"}, "invalid_value", "session.tool_choice"),
         (
             {"type": "realtime", "tool_choice": {"type": "function"}},

@@ -15,7 +15,7 @@ MAX_EVENT_BYTES = MAX_AUDIO_CHARS + (1 << 16)
 class Strict(BaseModel):
     """Unknown fields and values of another type are refused, as OpenAI's server does."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     def wire(self) -> dict[str, Any]:
         """As JSON has it, nulls included."""

@@ -147,12 +147,14 @@ def serve(folder: Path) -> None:
 
     from avatar.app import Service, assemble
     from avatar.cli.serving import uvicorn_config
+    from avatar.conversation.precedence import Precedence
     from avatar.conversation.terms import Engines
 
     logging.basicConfig(level=logging.INFO)
     settings = settings_in(folder)
     model = FakeLanguageModel(REPLY, token_s=0.02)
-    engines = Engines(FreeVoiceActivity(), FreeEndOfTurn(), FakeSpeechToText(), model, FreeTextToSpeech(REPLY_RATE_HZ))
+    precedence, speech = Precedence(model.capabilities.concurrent), FreeTextToSpeech(REPLY_RATE_HZ)
+    engines = Engines(FreeVoiceActivity(), FreeEndOfTurn(), FakeSpeechToText(), model, speech, precedence)
     listening = socket.create_server(("127.0.0.1", 0))
     print(listening.getsockname()[1], flush=True)
     uvicorn.Server(uvicorn_config(assemble(Service(settings, picks_of(engines))), settings)).run([listening])

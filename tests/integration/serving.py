@@ -29,8 +29,7 @@ BUFFER_BYTES = 1 << 16
 
 def fake_engines(fakes: Fakes | None = None) -> Engines:
     """Fakes in every stage."""
-    fakes = fakes or Fakes()
-    return Engines(fakes.vad, fakes.end_of_turn, fakes.stt, fakes.llm, fakes.tts)
+    return (fakes or Fakes()).engines
 
 
 def picks_of(engines: Engines) -> dict[Stage, Pick]:

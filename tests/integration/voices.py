@@ -4,7 +4,7 @@ import asyncio
 import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +76,7 @@ class VoiceClient:
 
 def engines(tts: TextToSpeech) -> Engines:
     """Fakes, but for voice activity."""
-    fakes = Fakes()
-    return Engines(SileroVad(), fakes.end_of_turn, fakes.stt, fakes.llm, tts)
+    return replace(Fakes().engines, vad=SileroVad(), tts=tts)
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ import numpy as np
 
 from avatar.conversation.log import ConversationLog
 from avatar.conversation.outbox import Outbox
+from avatar.conversation.precedence import Precedence
 from avatar.conversation.session import LiveSession
 from avatar.conversation.terms import Engines, SessionOptions, SessionPolicy
 from avatar.conversation.tool_use import Caller
@@ -146,6 +147,12 @@ class Fakes:
     llm: FakeLanguageModel = field(default_factory=FakeLanguageModel)
     tts: FakeTextToSpeech = field(default_factory=FakeTextToSpeech)
 
+    @property
+    def engines(self) -> Engines:
+        """As sessions take them."""
+        precedence = Precedence(self.llm.capabilities.concurrent)
+        return Engines(self.vad, self.end_of_turn, self.stt, self.llm, self.tts, precedence)
+
 
 @asynccontextmanager
 async def talking(
@@ -157,7 +164,7 @@ async def talking(
     """A session and its client; on exit it is closed, and nothing of it may be left."""
     fakes = fakes or Fakes()
     store, outbox = ListStore(), Outbox()
-    engines = Engines(fakes.vad, fakes.end_of_turn, fakes.stt, fakes.llm, fakes.tts)
+    engines = fakes.engines
     options = SessionOptions(mode, "pcm16" if mode == "live" else "webm", INPUT_RATE_HZ, 24_000, "be kind")
     log = ConversationLog(store, CONVERSATION, fakes.llm.count_tokens, engines.names())
     session = LiveSession(options, engines, policy or SessionPolicy(), BytesDecoder(), log, outbox, caller)

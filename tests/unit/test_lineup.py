@@ -169,6 +169,21 @@ async def test_unloading_frees_at_once_and_shuts_the_door() -> None:
     await lineup.aclose()
 
 
+async def test_sessions_that_share_a_language_model_share_who_may_guess() -> None:
+    machine = Machine()
+    lineup = await started(machine)
+    first, second = lineup.hold(), lineup.hold()
+    assert first.engines.precedence is second.engines.precedence is lineup.engines.precedence
+    lineup.load("llm", machine.pick("another"))
+    await at_rest(lineup)
+    third = lineup.hold()
+    assert third.engines.precedence is not first.engines.precedence
+    for hold in (first, second, third):
+        hold.release()
+    await at_rest(lineup)
+    await lineup.aclose()
+
+
 async def test_unloading_what_a_session_holds_frees_it_when_the_session_ends() -> None:
     machine = Machine()
     lineup = await started(machine)

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from avatar.conversation.precedence import Precedence
+from avatar.conversation.precedence import LET_GO_S, Precedence
 
 
 @pytest.mark.parametrize(("slots", "guesses"), [(1, 1), (2, 1), (4, 2), (8, 4)])
@@ -48,11 +48,29 @@ async def test_work_on_a_reply_begins_when_nobody_reads_ahead_any_more() -> None
 
     task = asyncio.create_task(read())
     precedence.reads(task)
-    was_idle = precedence.is_idle
     await asyncio.sleep(0)
     async with precedence.working():
         order.append("at work")
-        assert was_idle
-        assert not precedence.is_idle
     assert order == ["let go", "at work"]
     assert task.cancelled()
+
+
+async def test_who_is_being_stopped_is_not_stopped_again_and_who_hangs_is_not_waited_for() -> None:
+    precedence, cancels, let_go = Precedence(4), [], asyncio.Event()
+
+    async def read() -> None:
+        while not let_go.is_set():
+            try:
+                await let_go.wait()
+            except asyncio.CancelledError as error:
+                cancels.append(error)
+
+    task = asyncio.create_task(read())
+    precedence.reads(task)
+    await asyncio.sleep(0)
+    began_s = asyncio.get_running_loop().time()
+    async with precedence.working(), precedence.working():
+        assert asyncio.get_running_loop().time() - began_s == pytest.approx(2 * LET_GO_S)
+    assert len(cancels) == 1
+    let_go.set()
+    await task

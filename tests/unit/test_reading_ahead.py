@@ -77,6 +77,16 @@ async def test_of_prompts_that_come_while_one_is_read_the_last_is_read(fakes: Fa
     assert len(last_words(fakes.llm.read)[1].split()) >= 4
 
 
+async def test_a_reply_of_another_session_stops_it(fakes: Fakes) -> None:
+    fakes.llm.read_s = 60.0
+    async with talking(fakes) as client:
+        await client.speak(1)
+        async with client.session.engines.precedence.working():
+            assert fakes.llm.read_cancelled == 1
+        await client.rest(3)
+    assert client.done[0].status == "completed"
+
+
 async def test_nothing_is_read_for_who_gets_no_answers(fakes: Fakes) -> None:
     async with talking(fakes) as client:
         client.session.conduct = Conduct(answers=False)
@@ -84,8 +94,12 @@ async def test_nothing_is_read_for_who_gets_no_answers(fakes: Fakes) -> None:
     assert fakes.llm.read == []
 
 
-async def test_an_engine_that_gains_nothing_is_not_asked(fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(FakeLanguageModel, "read_ahead")
+class Forgetful(FakeLanguageModel):
+    read_ahead = None  # type: ignore[assignment]  # so a Protocol is told that there is none
+
+
+async def test_an_engine_that_gains_nothing_is_not_asked(fakes: Fakes) -> None:
+    fakes.llm = Forgetful()
     async with talking(fakes) as client:
         await ask(client)
     assert fakes.llm.read == []

@@ -10,9 +10,11 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from avatar.conversation.precedence import Precedence
 from avatar.conversation.terms import Engines
 from avatar.conversation.vram import used_vram_bytes
 from avatar.core.errors import Conflict, Overloaded, SetupError, describe
@@ -50,6 +52,11 @@ class Loaded:
     holds: int = 0
     is_retired: bool = False
 
+    @cached_property
+    def precedence(self) -> Precedence:
+        """Among the sessions that have it; of use for a language model."""
+        return Precedence(self.engine.capabilities.concurrent)
+
 
 @dataclass(eq=False)
 class Seat:
@@ -77,11 +84,17 @@ class Seat:
         return self.problem or f"No {self.stage} engine is loaded; load one under /api/engines/{self.stage}/load."
 
 
+def _engines(loaded: Sequence[Loaded]) -> Engines:
+    """As a session takes them; `loaded` is in the order of `STAGES`, as the fields are."""
+    precedence = loaded[STAGES.index("llm")].precedence
+    return Engines(*(one.engine for one in loaded), precedence)  # type: ignore[arg-type, call-arg]
+
+
 class Hold:
     """Engines of one session, from its beginning to its end."""
 
     def __init__(self, lineup: "Lineup", loaded: Sequence[Loaded]) -> None:
-        self.engines = Engines(*(one.engine for one in loaded))  # type: ignore[arg-type]  # they are in that order
+        self.engines = _engines(loaded)
         self._lineup = lineup
         self._loaded = tuple(loaded)
         for one in loaded:
@@ -119,7 +132,7 @@ class Lineup:
     @property
     def engines(self) -> Engines:
         """What a session that begins now would get. Raises `Overloaded` while a stage has none."""
-        return Engines(*(one.engine for one in self._serving()))  # type: ignore[arg-type]  # they are in that order
+        return _engines(self._serving())
 
     def require(self) -> None:
         """Raise `Overloaded` while a stage has no engine."""

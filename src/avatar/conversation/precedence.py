@@ -4,8 +4,12 @@ One for all sessions. Knows replies only as work that can be dropped.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
+
+LET_GO_S = 2.0
+"""An engine reads the part of a prompt that it has begun: 64 tokens take a 7B model on a CPU about so long. Who waits
+longer waits for an engine that hangs."""
 
 
 class Precedence:
@@ -16,11 +20,6 @@ class Precedence:
         self._working = 0
         self._droppable: dict[object, Callable[[], None]] = {}
         self._reading: set[asyncio.Task[None]] = set()
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether no reply is being worked on."""
-        return not self._working
 
     def reads(self, task: asyncio.Task[None]) -> None:
         """`task` has the model read a prompt before its time; the next reply cancels it."""
@@ -49,10 +48,16 @@ class Precedence:
         """The language model works on a reply for as long as this is open; it opens when nobody reads ahead."""
         self._working += 1
         try:
-            if self._reading:
-                for task in self._reading:
-                    task.cancel()
-                await asyncio.wait(self._reading)
+            await stopped(self._reading)
             yield
         finally:
             self._working -= 1
+
+
+async def stopped(reading: Collection[asyncio.Task[None]]) -> None:
+    """Cancel them, and wait until the engine has let go, for `LET_GO_S` at most."""
+    for task in reading:
+        if not task.cancelling():  # a second time would not stop it, but the wait for its end
+            task.cancel()
+    if reading:
+        await asyncio.wait(set(reading), timeout=LET_GO_S)

@@ -8,12 +8,16 @@ import asyncio
 import logging
 
 from avatar.conversation.plan import Plan
-from avatar.conversation.precedence import Precedence
+from avatar.conversation.precedence import Precedence, stopped
 from avatar.conversation.tool_use import ToolUse
+from avatar.conversation.watch import within
 from avatar.core.errors import AvatarError
 from avatar.engines.base import LanguageModel, ReadsAhead
 
 logger = logging.getLogger(__name__)
+
+READ_S = 20.0
+"""Nobody speaks for so long that it would be worth more."""
 
 
 class ReadingAhead:
@@ -27,21 +31,19 @@ class ReadingAhead:
         self._task: asyncio.Task[None] | None = None
 
     def read(self, plan: Plan, words: str) -> None:
-        """`words` are what is known of the user's, right or wrong. Passed over while the model is at work on a reply;
-        stopped by the next one."""
-        if not isinstance(self._llm, ReadsAhead) or not self._precedence.is_idle:
+        """`words` are what is known of the user's, right or wrong. Passed over while the model has much to do;
+        stopped by the next reply."""
+        if not isinstance(self._llm, ReadsAhead) or not self._precedence.may_prepare():
             return
         self._next = (plan, words)
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._read_all(self._llm), name="reading ahead")
             self._precedence.reads(self._task)
-            self._task.add_done_callback(self._forget)
 
     async def aclose(self) -> None:
         """Stop, and wait until the engine has let go."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        if self._task is not None and not self._task.done():
+            await stopped([self._task])
 
     async def _read_all(self, llm: ReadsAhead) -> None:
         while self._next is not None:
@@ -50,9 +52,8 @@ class ReadingAhead:
                 tool_use = ToolUse("", plan.caller, self._llm, 0)
                 await tool_use.begin()
                 messages = plan.prompt(words, tool_use.offered)
-                await llm.read_ahead(messages, tools=(*plan.tools, *tool_use.offered), sampling=plan.sampling)
+                tools = (*plan.tools, *tool_use.offered)
+                reading = llm.read_ahead(messages, tools=tools, sampling=plan.sampling)
+                await within(READ_S, reading, "language model")
             except AvatarError as error:  # the reply will tell
                 logger.debug("a prompt could not be read ahead (%s)", type(error).__name__)
-
-    def _forget(self, _: asyncio.Task[None]) -> None:
-        self._task = self._next = None

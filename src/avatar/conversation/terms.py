@@ -5,7 +5,6 @@ Plain values; knows engine Protocols only.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Literal
 
 from avatar.conversation.plan import Plan, ReplyPolicy
@@ -24,11 +23,8 @@ class Engines:
     stt: SpeechToText
     llm: LanguageModel
     tts: TextToSpeech
-
-    @cached_property
-    def precedence(self) -> Precedence:
-        """Who may use the language model on a guess."""
-        return Precedence(self.llm.capabilities.concurrent)
+    precedence: Precedence
+    """Who may use the language model on a guess, of all sessions that share it."""
 
     def names(self) -> dict[str, str]:
         """Stage to engine name."""

@@ -87,6 +87,13 @@ async def test_a_reply_of_another_session_stops_it(fakes: Fakes) -> None:
     assert client.done[0].status == "completed"
 
 
+async def test_nothing_is_read_beside_a_reply_of_another_session(fakes: Fakes) -> None:
+    async with talking(fakes) as client:
+        async with client.session.engines.precedence.working():
+            await client.speak(1)
+        assert fakes.llm.read == []
+
+
 async def test_nothing_is_read_for_who_gets_no_answers(fakes: Fakes) -> None:
     async with talking(fakes) as client:
         client.session.conduct = Conduct(answers=False)

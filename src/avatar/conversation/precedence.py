@@ -26,6 +26,11 @@ class Precedence:
         self._reading.add(task)
         task.add_done_callback(self._reading.discard)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no reply is being worked on: a prompt that is read beside it holds up its every token."""
+        return not self._working
+
     def may_prepare(self) -> bool:
         """Whether there is room for a guess: half of the slots are kept for turns that are over."""
         return self._working < max(1, self._slots // 2)

@@ -31,9 +31,9 @@ class ReadingAhead:
         self._task: asyncio.Task[None] | None = None
 
     def read(self, plan: Plan, words: str) -> None:
-        """`words` are what is known of the user's, right or wrong. Passed over while the model has much to do;
-        stopped by the next reply."""
-        if not isinstance(self._llm, ReadsAhead) or not self._precedence.may_prepare():
+        """`words` are what is known of the user's, right or wrong. Passed over while the model is at work on a reply,
+        anybody's; stopped by the next one."""
+        if not isinstance(self._llm, ReadsAhead) or not self._precedence.is_idle:
             return
         self._next = (plan, words)
         if self._task is None or self._task.done():

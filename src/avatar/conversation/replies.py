@@ -70,7 +70,7 @@ class Replies:
         self._waste = Waste()
 
     def prepare(self, listen: Listen, turn_id: str, plan: Plan) -> None:
-        """Begin on a guess that the turn is over; `commit` or `drop` follows."""
+        """Begin on a guess that the turn is over; `commit` or `drop_prepared` follows."""
         self._reply = self._new(listen, turn_id, plan)
         self._engines.precedence.prepared(self, self.drop_prepared)
 

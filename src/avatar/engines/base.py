@@ -7,7 +7,7 @@ Common duties of every engine:
 - `aclose()` frees it. It is called once, after every stream is closed.
 - Cancelling the awaiting task, or `aclose()`-ing an async generator, stops the work underneath (a decode loop, a
   request, a GPU slot) promptly, not at its natural end. Dropping a generator is not cancelling it: close it.
-- Nothing longer than half a millisecond runs on the event loop; read-ahead is bounded.
+- Nothing longer than half a millisecond runs on the event loop; what is made ahead of its use is bounded.
 - Errors: `EngineFailed` (it raised), `Overloaded` (refused before producing anything), `EngineLost` (died after
   its first chunk), `EngineTimeout`. Anything else an adapter raises is a bug, and is reported as `EngineFailed`.
 

@@ -2,7 +2,7 @@
 
 Owns the loaded model, its slots, and the bridge from the library's blocking calls to asyncio: a thread for each running
 answer, which a closed generator stops at the next token, or at the next 64 tokens of a prompt still being read. Answers
-beyond the slots wait their turn. The library generates on its own thread as fast as it can, so what is read ahead is
+beyond the slots wait their turn. The library generates on its own thread as fast as it can, so what is made ahead is
 bounded by `max_tokens` and by nothing else. Knows no settings, and nothing of where the file came from.
 """
 

@@ -122,7 +122,10 @@ class ChunkReader:
 
 
 def _spent(chunk: Mapping[str, Any]) -> TokensSpent | None:
-    """Of servers that tell with the last chunk: as OpenAI's do when asked, or as llama.cpp's does."""
+    """Of servers that tell unasked, in the chunk that ends the answer: llama.cpp's in `timings`, some in `usage`.
+
+    OpenAI's is told on request alone, in a chunk of its own after that one; it is neither asked nor waited for.
+    """
     if usage := chunk.get("usage"):
         return TokensSpent(usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0)
     if timings := chunk.get("timings"):

@@ -27,7 +27,7 @@ from avatar.engines.worker import ModelThreads
 SAMPLE_RATE_HZ = 24_000
 _STYLE_WIDTH = 256
 _MAX_SOUNDS = 510  # the model's context of 512 without its two ends
-_PART_CHARS = 120  # about 8 s of speech: what is read ahead, and what a barge-in waits for
+_PART_CHARS = 120  # about 8 s of speech: what is made ahead, and what a barge-in waits for
 _MAX_THREADS = 4
 
 _DEFAULT_VOICE = "af_heart"

@@ -1,7 +1,7 @@
 """Text spoken part by part: for engines that speak a sentence or two at once and whole.
 
 Owns how a text is cut, the silence around and the pauses between parts, the marks of the whole stream, and the cutting
-into chunks. So read-ahead is one part, sessions take turns part by part, and closing the generator stops within a part.
+into chunks. So one part is made ahead, sessions take turns part by part, and closing the generator stops within a part.
 Knows no engine.
 """
 

@@ -200,6 +200,17 @@ async def test_a_long_result_is_cut_to_what_the_context_holds() -> None:
             assert len(request[-1].content.split()) > 50
 
 
+async def test_a_tool_for_which_the_context_is_too_small_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    ours = fakes("Well.", calls=())
+    ours.llm.context_tokens = 500
+    caller = FakeCaller({"look " * 150: "never"})
+    async with talking(ours, "push_to_talk", caller=caller) as client:
+        for _ in range(3):
+            await ask(client)
+    assert len(ours.llm.requests) == 3
+    assert sum("is not offered" in record.getMessage() for record in caplog.records) == 1
+
+
 async def test_the_time_it_took_is_the_tools_own() -> None:
     ours = fakes("", "It rains.")
     ours.llm.first_token_s = 0.05

@@ -10,6 +10,7 @@ from avatar.conversation.outbox import Outbox
 from avatar.conversation.terms import ToolPolicy
 from avatar.conversation.tool_use import CallOutcome
 from avatar.conversation.toolbox import (
+    ASK_AGAIN_S,
     INTERRUPTED,
     LISTING_S,
     NO_SUCH_TOOL,
@@ -21,14 +22,14 @@ from avatar.conversation.toolbox import (
 from avatar.core.errors import EngineFailed, NotFound
 from avatar.core.events import ErrorOccurred, SessionEvent, ToolCalled, ToolReturned
 from avatar.engines.base import Tool, ToolCall
-from avatar.tools.mcp_servers import Failure, McpConnection, McpServer, McpServers, McpTool, Outcome
+from avatar.tools.mcp_servers import MAX_TOOLS, Failure, McpConnection, McpServer, McpServers, McpTool, Outcome
 
 OBJECT: dict[str, object] = {"type": "object", "properties": {}}
 LOOK = Tool("look", "Looks.", OBJECT)
 
 
 class ScriptedConnection(McpConnection):
-    """Lists and calls as the test says; `called` are the names it was asked for."""
+    """Lists and calls as the test says; `called` are the names it was asked for, `listed` how often it was to list."""
 
     def __init__(self, server: McpServer, tools: Sequence[McpTool], listing_s: float = 0.0) -> None:
         super().__init__(server)
@@ -36,8 +37,10 @@ class ScriptedConnection(McpConnection):
         self.listing_s = listing_s
         self.error: Exception | None = None
         self.called: list[tuple[str, str]] = []
+        self.listed = 0
 
     async def tools(self) -> list[McpTool]:
+        self.listed += 1
         await asyncio.sleep(self.listing_s)
         if self.error is not None:
             raise self.error
@@ -121,20 +124,32 @@ async def test_who_is_slow_to_say_what_it_offers_is_not_waited_for_again() -> No
         assert await made.names() == ["look", "house-look"]
 
 
-async def test_a_server_that_is_not_there_is_told_of_once_and_asked_again() -> None:
+async def test_a_server_that_is_not_there_is_told_of_once_and_asked_again_after_a_while() -> None:
     server = house(tool("look"))
     server.error = EngineFailed("The MCP server house cannot be reached; see that it runs.")
     async with box(server) as made:
-        for _ in range(3):
+        for _ in range(int(2.5 * ASK_AGAIN_S)):  # as drafts ask
             assert await made.names() == []
             await asyncio.sleep(1)
+        assert server.listed == 3
         (error,) = made.told
         assert isinstance(error, ErrorOccurred)
         assert (error.problem.code, error.problem.fatal) == ("TOOLS_UNAVAILABLE", False)
         server.error = None
+        await asyncio.sleep(ASK_AGAIN_S)
         await made.names()
         await asyncio.sleep(1)
         assert await made.names() == ["look"]
+
+
+async def test_a_server_that_has_too_many_tools_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    many = [tool(f"look_{number}") for number in range(MAX_TOOLS)]
+    async with box(ScriptedConnection(McpServer("crowd", ("run",)), many), own=[LOOK]) as made:
+        for _ in range(3):
+            assert len(await made.names()) == MAX_TOOLS
+    assert [record.getMessage() for record in caplog.records] == [
+        "the MCP server crowd has more tools than can be offered"
+    ]
 
 
 async def test_a_tool_that_changes_nothing_is_called_at_once() -> None:

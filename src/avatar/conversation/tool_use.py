@@ -12,6 +12,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 
 from avatar.core.errors import AvatarError, describe
@@ -81,7 +82,7 @@ class ToolUse:
             return
         offer = list(await self._caller.offer())
         while offer and offer_cost(offer, self._llm.count_tokens) > OFFER_SHARE * self._llm.context_tokens:
-            logger.warning("the tool %s is not offered: the model's context is too small for so many", offer.pop().name)
+            warn_once("the tool %s is not offered: the model's context is too small for so many", offer.pop().name)
         self.offered = tuple(offer)
 
     @property
@@ -122,6 +123,12 @@ class ToolUse:
             outcome = CallOutcome("The tool failed.", is_error=True)
         text = outcome.text.encode("utf-8", "replace").decode()  # JSON may hold halves of characters
         made.result = await asyncio.to_thread(fitting, text, room_tokens, self._llm.count_tokens)
+
+
+@lru_cache(maxsize=256)
+def warn_once(message: str, name: str) -> None:
+    """Log `message` of a tool or a server, the first time: tools are offered several times a second."""
+    logger.warning(message, name)
 
 
 def _messages(made: Sequence[_Made], said: str) -> list[Message]:

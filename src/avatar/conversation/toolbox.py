@@ -5,7 +5,7 @@ each call: one `ToolCalled`, then one `ToolReturned`. Knows no wire, and no repl
 """
 
 import asyncio
-import logging
+import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,11 @@ from typing import TypeVar
 
 from avatar.conversation.outbox import Outbox
 from avatar.conversation.terms import ToolPolicy
-from avatar.conversation.tool_use import CallOutcome, callable_name
+from avatar.conversation.tool_use import CallOutcome, callable_name, warn_once
 from avatar.core.errors import AvatarError, NotFound, Problem, describe
 from avatar.core.events import ErrorOccurred, ToolCalled, ToolReturned
 from avatar.engines.base import Tool, ToolCall
 from avatar.tools.mcp_servers import MAX_TOOLS, McpConnection, McpServers, McpTool
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -27,6 +25,8 @@ TOOLS_UNAVAILABLE = "TOOLS_UNAVAILABLE"
 """Code of the message that the tools of a server cannot be had."""
 LISTING_S = 3.0
 """So long after it began a session's first reply waits for servers to say what they offer; then it does without."""
+ASK_AGAIN_S = 10.0
+"""So long a server that could not be asked is left alone: tools are wanted several times a second while one speaks."""
 
 INTERRUPTED = "Interrupted."
 NO_SUCH_TOOL = CallOutcome("There is no tool of that name.", is_error=True)
@@ -66,6 +66,7 @@ class Toolbox:
         self._now = asyncio.get_running_loop().time
         self._patient_until_s = self._now() + LISTING_S
         self._listings: dict[str, asyncio.Task[list[McpTool] | None]] = {}
+        self._ask_at_s: dict[str, float] = {}
         self._complained: set[str] = set()
         self._offers: dict[str, _Offer] = {}
         self._approvals: dict[str, asyncio.Future[bool]] = {}
@@ -89,16 +90,17 @@ class Toolbox:
         return [offer.tool for offer in self._offers.values()]
 
     def _ask_servers(self) -> None:
-        """Those that have not been asked, or could not answer."""
+        """Those that have not been asked, and from time to time those that could not answer."""
         for label in self._servers.labels:
-            listing = self._listings.get(label)
-            if listing is None or (listing.done() and listing.result() is None):
+            if self._now() >= self._ask_at_s.get(label, 0.0):
+                self._ask_at_s[label] = math.inf
                 self._listings[label] = asyncio.create_task(self._list(label), name=f"tools of {label}")
 
     async def _list(self, label: str) -> list[McpTool] | None:
         try:
             return await self._servers.known(label).tools()
         except AvatarError as error:
+            self._ask_at_s[label] = self._now() + ASK_AGAIN_S
             if label not in self._complained:
                 self._complained.add(label)
                 problem = Problem(TOOLS_UNAVAILABLE, describe(error).message, 200, fatal=False)
@@ -111,7 +113,7 @@ class Toolbox:
         names = (callable_name(tool.name), callable_name(f"{label}-{tool.name}"))
         name = next((name for name in names if name not in self._offers), "")
         if not name or len(self._offers) >= MAX_TOOLS:
-            logger.warning("the MCP server %s has more tools than can be offered", label)
+            warn_once("the MCP server %s has more tools than can be offered", label)
             return
         self._offers[name] = _Offer(Tool(name, tool.description, tool.parameters), connection, tool)
 

@@ -15,12 +15,15 @@ class Owner:
         self.jobs = Jobs(self.work, self.failed, policy)
         self.troubles = list(troubles)
         self.takes_s = takes_s
+        self.telling_s = 0.0
         self.began: list[float] = []
+        self.attempts: list[int] = []
         self.running = self.most = self.done = 0
         self.failures: list[tuple[str, str, bool]] = []
 
-    async def work(self, key: str) -> None:
+    async def work(self, key: str, attempt: int) -> None:
         self.began.append(asyncio.get_running_loop().time())
+        self.attempts.append(attempt)
         self.running += 1
         self.most = max(self.most, self.running)
         try:
@@ -33,6 +36,7 @@ class Owner:
 
     async def failed(self, key: str, error: BaseException, again: bool) -> None:
         self.failures.append((key, type(error).__name__, again))
+        await asyncio.sleep(self.telling_s)
 
 
 async def test_as_many_at_once_as_there_are_workers_and_none_is_lost() -> None:
@@ -59,6 +63,32 @@ async def test_it_gives_up() -> None:
     await asyncio.sleep(60)
     assert owner.failures[-1] == ("a", "EngineFailed", False)
     assert len(owner.began) == 3
+
+
+@pytest.mark.parametrize("after_s", [0.5, 1.5])
+async def test_what_is_renewed_in_its_last_attempt_or_when_that_has_failed_is_begun_anew(after_s: float) -> None:
+    owner = Owner(JobPolicy(attempts=2), *[EngineFailed("broken")] * 3)
+    owner.telling_s = 1
+    owner.jobs.submit("a", attempts_before=1)
+    await asyncio.sleep(after_s)
+    owner.jobs.submit("a")
+    await asyncio.sleep(60)
+    assert owner.attempts == [2, 1, 2]
+    assert [again for _, _, again in owner.failures] == [after_s < 1, True, False]
+
+
+async def test_what_is_submitted_as_soon_as_it_is_done_is_run_again() -> None:
+    owner = Owner(JobPolicy(), takes_s=0)
+
+    async def work(key: str, attempt: int) -> None:
+        await Owner.work(owner, key, attempt)
+        if owner.done == 1:
+            asyncio.get_running_loop().call_soon(owner.jobs.submit, key)
+
+    owner.jobs = Jobs(work, owner.failed, JobPolicy())
+    owner.jobs.submit("a")
+    await asyncio.sleep(60)
+    assert owner.done == 2
 
 
 async def test_what_the_client_did_wrong_is_not_tried_again() -> None:

@@ -1,7 +1,7 @@
 """The voice library when the store refuses, and when engines are still learning what has changed again."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -33,17 +33,19 @@ ANN = VoiceProfile(
     consent_date=date(2026, 11, 20),
     is_default=True,
 )
+CAM = replace(ANN, id="voice_cam", name="Cam", status="enrolling", attempts=2, is_default=False)
 BEN = replace(ANN, id="voice_ben", name="Ben", content_sha256="b", is_default=False)
 
 
 class Rows:
     """Profiles in memory; `broken` refuses changes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *profiles: VoiceProfile) -> None:
+        self.profiles = profiles or (ANN, BEN)
         self.broken = False
 
     async def all(self) -> list[VoiceProfile]:
-        return [ANN, BEN]
+        return list(self.profiles)
 
     async def save(self, profile: VoiceProfile) -> None:
         await self.delete(profile.id)
@@ -63,12 +65,15 @@ async def _hear(pcm: Pcm, language: str | None) -> tuple[str, str | None]:
 
 
 @asynccontextmanager
-async def opened(folder: Path, rows: Rows) -> AsyncIterator[VoiceLibrary]:
-    """Ann, whose voice is the default, and Ben."""
-    for voice in (ANN, BEN):
+async def opened(
+    folder: Path, rows: Rows, decode: Callable[[bytes], Awaitable[Pcm]] = _decode
+) -> AsyncIterator[VoiceLibrary]:
+    """The voices of `rows`: Ann, whose voice is the default, and Ben as a rule."""
+    for voice in rows.profiles:
         (folder / voice.id).mkdir()
+        (folder / voice.id / "source").touch()
         VoiceFolder(folder).save(voice.id, silence(24_000), np.zeros(DIMENSIONS, np.float32))
-    enrolment = Enrolment(Means(_decode, lambda pcm: [], _hear), lambda: folder)
+    enrolment = Enrolment(Means(decode, lambda pcm: [], _hear), lambda: folder)
     library = await VoiceLibrary.open(folder, rows, enrolment, lambda progress: None, JobPolicy())
     try:
         yield library
@@ -122,3 +127,24 @@ async def test_an_engine_that_comes_while_another_one_learns_learns_every_voice(
         library.start([new])
         old.hold.set()
         await settled(lambda: new.learned.keys() == {ANN.id, BEN.id})
+
+
+async def test_an_engine_that_comes_in_the_last_attempt_of_an_enrolment_brings_new_ones(tmp_path: Path) -> None:
+    """The recording, which made no server fail, is not blamed."""
+    began, may_fail = 0, asyncio.Event()
+
+    async def decode(data: bytes) -> Pcm:
+        nonlocal began
+        began += 1
+        await may_fail.wait()
+        raise EngineFailed("too busy")
+
+    async with opened(tmp_path, Rows(CAM), decode) as library:
+        library.start([FakeCloner()])
+        await settled(lambda: began == 1)
+        library.start([FakeCloner()])
+        may_fail.set()
+        await settled(lambda: began == 2)
+        assert (library.get(CAM.id).status, library.get(CAM.id).attempts) == ("enrolling", 1)
+        await settled(lambda: library.get(CAM.id).status == "failed")
+        assert (began, library.get(CAM.id).problem_code) == (4, "ENGINE_FAILED")

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from avatar.core.errors import AvatarError, ClientError, EngineTimeout, Overloaded, SetupError
 
@@ -25,12 +26,12 @@ class JobPolicy:
 
 
 class Jobs:
-    """`work(key)` does one attempt and records its own success and that it began. `failed(key, error, again)` records a
-    failure; with `again` another attempt follows."""
+    """`work(key, attempt)` does one attempt, the first being 1, and records its own success and that it began.
+    `failed(key, error, again)` records a failure; with `again` another attempt follows."""
 
     def __init__(
         self,
-        work: Callable[[str], Awaitable[None]],
+        work: Callable[[str, int], Awaitable[None]],
         failed: Callable[[str, BaseException, bool], Awaitable[None]],
         policy: JobPolicy,
     ) -> None:
@@ -47,14 +48,19 @@ class Jobs:
             raise Overloaded("Too many voices are being enrolled at the moment; try again in a few minutes.")
 
     def submit(self, key: str, attempts_before: int = 0) -> None:
-        """Run the job of `key`. One that waits is enough; one that runs may know what it is about no more: it is run
-        once more."""
-        if key in self._tasks:
+        """Run the job of `key`. One that waits is enough; one that runs may know what it is about no more: it is begun
+        anew, with all its attempts."""
+        running = self._tasks.get(key)
+        if running is not None and not running.done():
             self._renewed.add(key)
         else:
             task = asyncio.create_task(self._run(key, attempts_before), name=f"job {key}")
             self._tasks[key] = task
-            task.add_done_callback(lambda _: self._tasks.pop(key, None))
+            task.add_done_callback(partial(self._forget, key))
+
+    def _forget(self, key: str, task: asyncio.Task[None]) -> None:
+        if self._tasks[key] is task:
+            del self._tasks[key]
 
     async def cancel(self, key: str) -> bool:
         """End the job of `key`; whether there was one. It has ended when this returns."""
@@ -68,33 +74,37 @@ class Jobs:
         """End all jobs where they are; their owner knows which to take up again."""
         await asyncio.gather(*(_end(task) for task in tuple(self._tasks.values())))
 
-    async def _run(self, key: str, attempts: int) -> None:
+    async def _run(self, key: str, attempt: int) -> None:
         while True:
-            attempts += 1
+            attempt += 1
             try:
                 async with self._slots, asyncio.timeout(self._policy.timeout_s):
                     self._renewed.discard(key)
-                    await self._work(key)
-                if key not in self._renewed:
-                    return
-                attempts = 0
-                continue
+                    await self._work(key, attempt)
+                may_pass = False
             except Exception as error:
-                told = self._in_our_words(error)
-                may_pass = attempts < self._policy.attempts and not isinstance(told, ClientError | SetupError)
-                again = may_pass or key in self._renewed
-                logger.log(
-                    logging.DEBUG if isinstance(told, ClientError) else logging.WARNING,
-                    "attempt %d of the job %s failed: %s",
-                    attempts,
-                    key,
-                    type(error).__name__,
-                    exc_info=None if isinstance(error, AvatarError) else error,
-                )
-                await self._failed(key, told, again)
-                if not again:
-                    return
-            await asyncio.sleep(self._policy.back_off_s * 4 ** (attempts - 1))
+                may_pass = await self._tell(key, attempt, error)
+            if key in self._renewed:  # nothing that was tried counts
+                attempt = 0
+            elif may_pass:
+                await asyncio.sleep(self._policy.back_off_s * 4 ** (attempt - 1))
+            else:
+                return
+
+    async def _tell(self, key: str, attempt: int, error: Exception) -> bool:
+        """Tell of a failed attempt; whether another may do better."""
+        logger.log(
+            logging.DEBUG if isinstance(error, ClientError) else logging.WARNING,
+            "attempt %d of the job %s failed: %s",
+            attempt,
+            key,
+            type(error).__name__,
+            exc_info=None if isinstance(error, AvatarError) else error,
+        )
+        told = self._in_our_words(error)
+        may_pass = attempt < self._policy.attempts and not isinstance(told, ClientError | SetupError)
+        await self._failed(key, told, may_pass or key in self._renewed)
+        return may_pass
 
     def _in_our_words(self, error: Exception) -> Exception:
         if isinstance(error, TimeoutError):

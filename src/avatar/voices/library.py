@@ -283,15 +283,15 @@ class VoiceLibrary:
             self._jobs.submit(profile.id)
         return queued
 
-    async def _work(self, voice_id: str) -> None:
+    async def _work(self, voice_id: str, attempt: int) -> None:
         """One attempt: the whole enrolment, or what engines lack of a voice that is ready."""
         profile = self.get(voice_id)
         if profile.status == "ready":
             await self._condition(profile, self._cloners)
             return
-        if profile.attempts >= self._policy.attempts:  # the server died in each of them
+        if attempt > self._policy.attempts:  # the server died in each of them
             raise BadAudio("Enrolling this recording made the server fail; try another recording.")
-        await self._enrol_now(await self._update(voice_id, status="enrolling", attempts=profile.attempts + 1))
+        await self._enrol_now(await self._update(voice_id, status="enrolling", attempts=attempt))
 
     async def _enrol_now(self, profile: VoiceProfile) -> None:
         def on_step(step: str) -> None:

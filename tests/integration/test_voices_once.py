@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from avatar.core.errors import EngineFailed
 from avatar.core.watermark import THRESHOLD, score
 from avatar.engines.base import SpeechChunk
 from avatar.engines.tts.espeak import Espeak
 from tests.fakes.cloner import FakeCloner
+from tests.fakes.stt import FakeSpeechToText
 from tests.integration.voices import VoiceClient, client, ready, recording, tts, voice_server
 
 __all__ = ["client", "recording", "tts"]  # the fixtures
@@ -79,6 +81,18 @@ async def test_a_voice_for_one_text_is_forgotten(client: VoiceClient, tts: FakeC
     form.add_field("audio", recording, filename="a.wav")
     assert (await client.call("POST", "/api/v1/clone-voice", data=form))[0] == 200
     assert tts.conditioned[-1].text == "Ever tried."
+
+
+async def test_an_engine_that_needs_no_words_clones_while_the_transcriber_fails(
+    tmp_path: Path, models_dir: Path, recording: bytes
+) -> None:
+    tts, stt = FakeCloner(), FakeSpeechToText(error=EngineFailed("out of order"))
+    form = aiohttp.FormData({"text": "Hello there."})
+    form.add_field("audio", recording, filename="a.wav")
+    async with voice_server(tmp_path, models_dir, tts, stt) as client:
+        status, spoken = await client.call("POST", "/api/v1/clone-voice", data=form)
+    assert status == 200, spoken
+    assert (spoken[:4], tts.conditioned[-1].text) == (b"RIFF", "")
 
 
 async def test_a_batch_of_texts(client: VoiceClient) -> None:

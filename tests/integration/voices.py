@@ -16,7 +16,7 @@ import soundfile
 
 from avatar.conversation.terms import Engines
 from avatar.core.audio import INPUT_RATE_HZ, Pcm
-from avatar.engines.base import TextToSpeech
+from avatar.engines.base import SpeechToText, TextToSpeech
 from avatar.engines.vad.silero import SileroVad
 from avatar.settings import load
 from tests.fakes.cloner import FakeCloner
@@ -74,18 +74,19 @@ class VoiceClient:
                 await asyncio.sleep(0.02)
 
 
-def engines(tts: TextToSpeech) -> Engines:
+def engines(tts: TextToSpeech, stt: SpeechToText | None = None) -> Engines:
     """Fakes, but for voice activity."""
-    return replace(Fakes().engines, vad=SileroVad(), tts=tts)
+    others = Fakes().engines
+    return replace(others, vad=SileroVad(), stt=stt or others.stt, tts=tts)
 
 
 @asynccontextmanager
 async def voice_server(
-    data_dir: Path, models_dir: Path, tts: TextToSpeech | None = None, **settings: Any
+    data_dir: Path, models_dir: Path, tts: TextToSpeech | None = None, stt: SpeechToText | None = None, **settings: Any
 ) -> AsyncIterator[VoiceClient]:
-    """Serve with this speech engine, by default one that clones."""
+    """Serve with these engines, by default a voice that clones."""
     chosen = load(overrides={"data_dir": data_dir, "models_dir": models_dir, **settings})
-    async with serving(engines(tts or FakeCloner()), chosen) as server, aiohttp.ClientSession() as http:
+    async with serving(engines(tts or FakeCloner(), stt), chosen) as server, aiohttp.ClientSession() as http:
         yield VoiceClient(http, server)
 
 

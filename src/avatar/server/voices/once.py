@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 import secrets
 from typing import Annotated
 
@@ -9,14 +10,17 @@ import numpy as np
 from fastapi import APIRouter, File, Form, Response, UploadFile
 
 from avatar.conversation.voices import Choice, Speech, choose, say
-from avatar.core.errors import AvatarError, BadMessage, Unsupported, describe
+from avatar.core.errors import AvatarError, BadMessage, EngineError, Unsupported, describe
 from avatar.engines.base import ClonesVoices, TextToSpeech
 from avatar.server.provenance import Provenance
 from avatar.server.voices.bodies import Batch, BatchItem, BatchOut, EmbeddingOut, Language, Spoken, Words
 from avatar.server.voices.clips import SAY_TIMEOUT_S, recording, wav, wav_bytes
 from avatar.server.voices.needs import LibraryNow, Speaker
 from avatar.voices.embedding import DIMENSIONS
+from avatar.voices.enrolment import Studied
 from avatar.voices.library import VoiceLibrary
+
+logger = logging.getLogger(__name__)
 
 
 def once(library: LibraryNow, speaker: Speaker, provenance: Provenance) -> APIRouter:
@@ -76,13 +80,23 @@ async def _like(
         return await say(tts, text, Choice(None, notice=notice), language, SAY_TIMEOUT_S)
     said_in = language
     if said is None:
-        said, said_in = await library.enrolment.transcribe(studied.speech, None)
+        said, said_in = await _words(library, studied)
     voice = f"voice_{secrets.token_urlsafe(16)}"
     tts.learn(voice, await tts.condition(studied.as_reference(said, said_in)))
     try:
         return await say(tts, text, Choice(voice, cloned=True), language, SAY_TIMEOUT_S)
     finally:
         tts.forget(voice)
+
+
+async def _words(library: VoiceLibrary, studied: Studied) -> tuple[str | None, str | None]:
+    """What is said in the recording, and in which language. None when it cannot be found out: most engines clone
+    without, and those that cannot say so."""
+    try:
+        return await library.enrolment.transcribe(studied.speech, None)
+    except EngineError as error:
+        logger.warning("a recording is cloned without its words: %s", type(error).__name__)
+        return None, None
 
 
 def _check_embedding(text: str) -> None:

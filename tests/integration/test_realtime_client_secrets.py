@@ -131,6 +131,9 @@ async def test_the_betas_form(talk: Talk) -> None:
     assert secret["expires_at"] == pytest.approx(time.time() + 60, abs=5)
     assert (await first_event(talk, secret["value"]))["session"]["instructions"] == "Be brief."
     assert (await ask(talk, "sessions", {"voice": "nobody"}))[0] == 400
+    for path in ("sessions", "transcription_sessions"):
+        assert (await ask(talk, path, {"input_audio_format": ["pcm16"]}))[0] == 400
+    assert (await ask(talk, "sessions", {"modalities": 5}))[0] == 400
     asked = {"input_audio_format": "g711_ulaw", "modalities": ["text"], "input_audio_transcription": {"language": "de"}}
     status, session = await ask(talk, "transcription_sessions", asked)
     assert (status, session["input_audio_transcription"]["language"]) == (200, "de")

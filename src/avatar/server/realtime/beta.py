@@ -79,8 +79,12 @@ def _item(item: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     content = item.get("content")
     if not isinstance(content, list):
         return item
-    parts = [dict(part, type=names.get(part.get("type"), part.get("type"))) for part in content]
-    return item | {"content": parts}
+    return item | {"content": [_part(part, names) for part in content]}
+
+
+def _part(part: Any, names: dict[str, str]) -> Any:
+    kind = part.get("type") if isinstance(part, dict) else None
+    return part | {"type": names.get(kind, kind)} if isinstance(kind, str) else part
 
 
 def _modalities(ours: list[str]) -> list[str]:
@@ -97,13 +101,15 @@ def _nested(flat: dict[str, Any]) -> dict[str, Any]:
             heard[now] = told.pop(name)
     for name, side in (("input_audio_format", heard), ("output_audio_format", said)):
         if name in told:
-            side["format"] = _FORMATS.get(told.pop(name), {"type": "unknown"})
+            form = told.pop(name)
+            side["format"] = _FORMATS.get(form, {"type": "unknown"}) if isinstance(form, str) else form
     if "voice" in told:
         said["voice"] = told.pop("voice")
     if "speed" in flat:
         said["speed"] = flat["speed"]
     if "modalities" in told:
-        told["output_modalities"] = ["audio"] if "audio" in told.pop("modalities") else ["text"]
+        modes = told.pop("modalities")
+        told["output_modalities"] = (["audio"] if "audio" in modes else ["text"]) if isinstance(modes, list) else modes
     if "max_response_output_tokens" in told:
         told["max_output_tokens"] = told.pop("max_response_output_tokens")
     if heard or said:

@@ -190,6 +190,24 @@ async def test_the_sound_of_items_can_be_had(talk: Talk) -> None:
         assert await sound_of("mine") == ulaw
 
 
+async def test_the_sound_of_a_turn_is_its_own_also_after_the_microphone_was_cut_off(talk: Talk) -> None:
+    async with calling(talk.client) as line:
+        await line.update(**SERVER_VAD, **TEXT)
+        await line.speak(SPEECH)
+        await line.until("response.done")
+        await line.speak(tone(0.0, 1200))
+        await line.speak(SPEECH)
+        await line.speak(QUIET)
+        await line.until("response.done")
+        began_ms = [event["audio_start_ms"] for event in line.of("input_audio_buffer.speech_started")]
+        assert began_ms == pytest.approx([0, 1700], abs=100)
+        for committed in line.of("input_audio_buffer.committed"):
+            await line.send("conversation.item.retrieve", item_id=committed["item_id"])
+            told = await line.until("conversation.item.retrieved")
+            sound = np.frombuffer(base64.b64decode(told["item"]["content"][0]["audio"]), "<i2")
+            assert np.count_nonzero(np.abs(sound) > 3000) / 24 == pytest.approx(800, abs=60)
+
+
 async def test_text_in_and_text_out(talk: Talk) -> None:
     async with calling(talk.client) as line:
         await line.update(instructions="Be brief.", **TEXT)

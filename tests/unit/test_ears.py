@@ -92,6 +92,41 @@ def test_a_flood_is_refused() -> None:
         run([AUDIO, np.tile(AUDIO, 10)], verdict_s=0.4)
 
 
+async def test_what_was_put_in_or_dropped_is_not_in_the_times_that_are_told() -> None:
+    stt, starts = FakeSpeechToText(), list[float]()
+
+    def act(action: Action) -> None:
+        if isinstance(action, BeginTurn):
+            starts.append(ears.sent_ms(action.at_ms))
+
+    fakes = FakeVoiceActivity(), FakeEndOfTurn(0.9)
+    ears = Ears(*fakes, lambda: Utterance(stt, None, 5), NO_REPLY, TurnPolicy(), 16_000, act, began_ms=1000)
+    sent_ms, spoke_ms = 1000.0, list[float]()
+
+    def hear(amplitude: float, ms: int) -> None:
+        nonlocal sent_ms
+        sent_ms += ms
+        ears.hear(float_to_pcm16(tone(amplitude, ms)))
+
+    async def speak_after_quiet() -> None:
+        hear(0.0, 1600)
+        await asyncio.sleep(1)
+        spoke_ms.append(sent_ms)
+        hear(0.3, 800)
+        await asyncio.sleep(1)
+
+    await speak_after_quiet()
+    for _ in range(2):
+        await asyncio.sleep(3)  # the microphone is cut off in the middle of a turn
+        await speak_after_quiet()
+    with pytest.raises(BufferLimit):
+        hear(0.0, 60_000)
+    await asyncio.sleep(1)
+    await speak_after_quiet()
+    assert starts == pytest.approx(spoke_ms, abs=40)
+    await ears.aclose()
+
+
 async def test_a_large_chunk_leaves_the_loop_free_and_loses_nothing() -> None:
     class Counting(FakeVoiceStream):
         def probabilities(self, pcm: Pcm) -> list[float]:

@@ -1,7 +1,8 @@
 """A live microphone: PCM in, turn-taking actions out, and the utterance they are about.
 
 Owns framing, voice activity, end-of-turn questions and the audio of the turn in progress. Knows nothing of replies:
-what an action means is its listener's affair. All times are milliseconds of input audio.
+what an action means is its listener's affair. All times are milliseconds of input audio, as far as it was taken, and of
+the silence that was put in; `sent_ms` tells where in what the microphone sent that is.
 """
 
 import asyncio
@@ -73,6 +74,8 @@ LONGEST_ECHO_SAMPLES = 600 * INPUT_RATE_HZ // 1000
 STALL_S = 1.5
 """A microphone that is silent on the wire for this long in the middle of a turn is muted or cut off. Networks stall for
 less, as a rule; what comes after a longer stall begins a new turn."""
+MOST_SHIFTS = 64
+"""Places where the microphone's time and the ears' part that are kept apart: more than one turn has."""
 
 
 class OverlapJudge(Protocol):
@@ -101,7 +104,7 @@ class Ears:
         act: Callable[[Action], None],
         began_ms: float = 0.0,
     ) -> None:
-        """`began_ms`: where its time begins."""
+        """`began_ms`: how much the microphone had sent before."""
         self._end_of_turn = end_of_turn
         self._new_utterance = new_utterance
         self._overlap = overlap
@@ -115,6 +118,8 @@ class Ears:
         preroll_ms = policy.preroll_ms + policy.min_speech_ms + policy.barge_in_ms
         self._preroll: deque[Pcm] = deque(maxlen=max(1, int(preroll_ms / self._frame_ms)))
         self._heard_frames = round(began_ms / self._frame_ms)
+        self._shift_ms = began_ms - self._heard_frames * self._frame_ms
+        self._shifts: deque[tuple[float, float]] = deque()
         self._is_input_rate = rate_hz == INPUT_RATE_HZ
         self._wire = bytearray()
         self._wire_frame_bytes = 2 * ms_to_samples(self._frame_ms, rate_hz)
@@ -154,6 +159,8 @@ class Ears:
         frames = list(pcm.reshape(whole, -1) if self._is_input_rate else self._framer.push(self._resampler.push(pcm)))
         room = MAX_HELD_FRAMES - len(self._held)
         self._held.extend(frames[:room])
+        if len(frames) > room:
+            self._shift((len(frames) - room) * self._frame_ms)
         self._catch_up()
         if len(frames) > room:
             raise BufferLimit("Audio comes in much faster than real time. Send it as it is recorded.")
@@ -166,6 +173,20 @@ class Ears:
     def ms_since(self, at_ms: float) -> float:
         """How much audio has come in since `at_ms`: waiting for a verdict counts, as it does for the user."""
         return (self._heard_frames + len(self._held)) * self._frame_ms - at_ms
+
+    def sent_ms(self, at_ms: float) -> float:
+        """Where that is in what the microphone sent: without the silence that was put in, with what was dropped."""
+        sent_ms = at_ms + self._shift_ms
+        for since_ms, by_ms in self._shifts:
+            if at_ms > since_ms:
+                sent_ms += max(by_ms, since_ms - at_ms)
+        return sent_ms
+
+    def _shift(self, by_ms: float) -> None:
+        """So much was dropped here; less than nothing: so much silence is put in."""
+        self._shifts.append((self.ms_since(0), by_ms))
+        if len(self._shifts) > MOST_SHIFTS:
+            self._shift_ms += self._shifts.popleft()[1]
 
     def take(self) -> Utterance:
         """The turn is committed: its utterance now belongs to the caller, who closes it."""
@@ -278,6 +299,7 @@ class Ears:
         left_s = self._last_audio_s + STALL_S - self._loop.time()
         if left_s <= 0:
             frames = int(self._turns.ceiling_ms / self._frame_ms) + 1
+            self._shift(-frames * self._frame_ms)
             self._held.extend([silence(self._frame_samples)] * frames)
             self._catch_up()
         self._watch_for_stall(left_s if left_s > 0 else STALL_S)

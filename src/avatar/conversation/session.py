@@ -132,7 +132,7 @@ class LiveSession:
             return
         self._spawn(utterance.aclose())
         if self.conduct.each_turn_stands:
-            self._outbox.put(SpeechStopped(ears.ms_since(0)))
+            self._outbox.put(SpeechStopped(ears.sent_ms(ears.ms_since(0))))
 
     def say(self, text: str) -> None:
         """A typed turn. Raises `BadMessage` when there is nothing in it."""
@@ -258,9 +258,7 @@ class LiveSession:
         """Do what the turn-taking machine decided."""
         match action:
             case BeginTurn(at_ms):
-                self._replies.turn_begins()
-                self._outbox.put(SpeechStarted(at_ms))
-                self._read_ahead("")
+                self._begin_spoken(at_ms)
             case AbandonTurn(speech_end_ms):
                 self._abandon(speech_end_ms)
             case LowerReply() | HoldReply() | ResumeReply() | InterruptReply():
@@ -287,9 +285,15 @@ class LiveSession:
                 if self.conduct.interrupts:
                     self._barge_in(live)
 
+    def _begin_spoken(self, at_ms: float) -> None:
+        assert self._ears is not None
+        self._replies.turn_begins()
+        self._outbox.put(SpeechStarted(self._ears.sent_ms(at_ms)))
+        self._read_ahead("")
+
     def _abandon(self, speech_end_ms: float) -> None:
         assert self._ears is not None
-        self._outbox.put(SpeechStopped(speech_end_ms))
+        self._outbox.put(SpeechStopped(self._ears.sent_ms(speech_end_ms)))
         self._spawn(self._ears.take().aclose())
 
     def _read_ahead(self, words: str) -> None:
@@ -306,7 +310,7 @@ class LiveSession:
     def _commit_spoken(self, turn: CommitTurn) -> None:
         assert self._ears is not None
         turn_id, self._turn_id = self._turn_id, new_id("turn")
-        self._outbox.put(SpeechStopped(turn.speech_end_ms, turn_id))
+        self._outbox.put(SpeechStopped(self._ears.sent_ms(turn.speech_end_ms), turn_id))
         utterance = self._ears.take()
         utterance.end_drafts()
         if self.conduct.answers and (self.conduct.interrupts or self._replies.live is None):

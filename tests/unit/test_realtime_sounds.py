@@ -19,20 +19,26 @@ steps = st.lists(
 
 
 @given(steps, st.sampled_from([PCM, ULAW]))
-def test_the_latest_sound_is_kept(taken: list[tuple[str, str, int]], form: AudioFormat) -> None:
+def test_the_latest_sound_is_kept_and_nothing_but_all_of_an_item(
+    taken: list[tuple[str, str, int]], form: AudioFormat
+) -> None:
     bytes_a_ms = 48 if form is PCM else 8
-    sounds, kept = Sounds(MOST_BYTES), dict[str, bytes]()
+    sounds, kept, crowded_out = Sounds(MOST_BYTES), dict[str, bytes](), set[str]()
     for what, item_id, size in taken:
         if what == "add":
-            kept[item_id] = kept.get(item_id, b"") + bytes([len(kept)]) * size
-            sounds.add(item_id, form, kept[item_id][len(kept[item_id]) - size :])
+            more = bytes([len(kept)]) * size
+            sounds.add(item_id, form, more)
+            if item_id not in crowded_out:
+                kept[item_id] = kept.get(item_id, b"") + more
             while sum(map(len, kept.values())) > MOST_BYTES:
-                del kept[next(iter(kept))]
+                crowded_out.add(oldest := next(iter(kept)))
+                del kept[oldest]
         elif what == "cut" and item_id in kept:
             kept[item_id] = kept[item_id][: size * bytes_a_ms]
             sounds.cut(item_id, size)
         elif what == "forget":
             kept.pop(item_id, None)
+            crowded_out.discard(item_id)
             sounds.forget(item_id)
         for one in "abc":
             told = sounds.of(one)

@@ -23,19 +23,25 @@ class _Sound:
 
 
 class Sounds:
-    """By item. Of more than `most_bytes` in all the oldest are forgotten."""
+    """By item. Of more than `most_bytes` in all the oldest are forgotten, and no more is taken of those: what there is of an
+    item is all of it."""
 
     def __init__(self, most_bytes: int = MAX_BYTES) -> None:
         self._most_bytes = most_bytes
         self._bytes = 0
         self._sounds: dict[str, _Sound] = {}
+        self._crowded_out: set[str] = set()
 
     def add(self, item_id: str, form: AudioFormat, data: bytes) -> None:
         """More sound of an item, in its format."""
+        if item_id in self._crowded_out:
+            return
         self._sounds.setdefault(item_id, _Sound(form)).data += data
         self._bytes += len(data)
         while self._bytes > self._most_bytes:
-            self.forget(next(iter(self._sounds)))
+            oldest = next(iter(self._sounds))
+            self.forget(oldest)
+            self._crowded_out.add(oldest)
 
     def cut(self, item_id: str, end_ms: int) -> None:
         """What comes after `end_ms` is gone."""
@@ -46,6 +52,7 @@ class Sounds:
 
     def forget(self, item_id: str) -> None:
         """All of it is gone, if there was any."""
+        self._crowded_out.discard(item_id)
         if (sound := self._sounds.pop(item_id, None)) is not None:
             self._bytes -= len(sound.data)
 

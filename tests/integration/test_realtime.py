@@ -421,6 +421,25 @@ async def test_who_may_not_interrupt_is_answered_afterwards(talk: Talk) -> None:
         assert len(line.of("input_audio_buffer.committed")) == 2
 
 
+async def test_an_owed_answer_comes_also_when_the_words_of_an_item_are_known_last(talk: Talk) -> None:
+    talk.fakes.llm.token_s = 0.8
+    detection = {"type": "server_vad", "interrupt_response": False}
+    async with calling(talk.client) as line:
+        await line.update(audio={"input": {"turn_detection": detection, "transcription": {"model": "any"}}}, **TEXT)
+        for _ in range(2):
+            await line.speak(SPEECH)
+            await line.speak(QUIET)
+            await line.until("conversation.item.input_audio_transcription.completed")
+        talk.fakes.stt.delay_s, talk.fakes.llm.token_s = 6.0, 0.01
+        audio = base64.b64encode(float_to_pcm16(resample(SPEECH, 16_000, 24_000))).decode()
+        content = [{"type": "input_audio", "audio": audio}]
+        await line.send("conversation.item.create", item={"type": "message", "role": "user", "content": content})
+        await line.until("response.done")
+        assert len(line.of("response.created")) == 1
+        await line.until("response.done")
+    assert [words for _, words in talk.asked][-1] == "hello there\nhello there"
+
+
 async def test_a_transcription_session(talk: Talk) -> None:
     async with calling(talk.client) as line:
         await line.send("session.update", session={"type": "transcription"})

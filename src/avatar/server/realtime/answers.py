@@ -103,7 +103,7 @@ class Answers:
         """A turn was spoken, and may be being answered."""
         if not event.is_answered:
             self._owes_answer = self._owes_answer or (bool(event.text) and self._state.answers_turns)
-            self._pay()
+            self.pay()
         elif self._course is not None:
             self._settle()
             self._begin(event.turn_id, self._course, self._state.conversation)
@@ -168,15 +168,15 @@ class Answers:
         except BadEvent as error:
             self._state.tell(self._state.events.error(error))
 
+    def pay(self) -> None:
+        """Answer what was said while another answer went on, once nothing is in the way."""
+        if self._owes_answer and self.active is None and not self._hearing.untold and self._hearing.speech is None:
+            self.create_unbidden()
+
     def _settle(self) -> list[str]:
         """What a response that begins now answers."""
         self._owes_answer = False
         return self._hearing.take_unanswered()
-
-    def _pay(self) -> None:
-        """Answer what was said while another answer went on."""
-        if self._owes_answer and self.active is None and not self._hearing.untold and self._hearing.speech is None:
-            self.create_unbidden()
 
     def _begin(self, turn_id: str, course: Course, conversation: Conversation | None) -> None:
         if conversation is not None:
@@ -271,7 +271,7 @@ class Answers:
                 self._end(event.turn_id, "failed", error={"type": "server_error", "code": code})
         if problem is not None:
             self._state.tell(self._state.events.make("error", error=errors.fields_of_problem(problem)))
-        self._pay()
+        self.pay()
 
     def _end(
         self, turn_id: str, status: ResponseStatus, reason: Reason | None = None, error: dict[str, str] | None = None

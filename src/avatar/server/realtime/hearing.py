@@ -1,6 +1,6 @@
 """What is heard in a Realtime session: audio comes in, turns and transcripts go out as items and their events.
 
-Knows of responses only that somebody may want to break a silence.
+Knows of responses only that somebody may want to break a silence, or waits for words to be known.
 """
 
 import asyncio
@@ -25,11 +25,13 @@ LEAST_COMMIT_MS = 100
 class Hearing:
     """`speech` is the item that is being spoken; `untold` are those whose words are not known yet."""
 
-    def __init__(self, state: TalkState, break_silence: Callable[[], None]) -> None:
+    def __init__(self, state: TalkState, break_silence: Callable[[], None], words_known: Callable[[], None]) -> None:
+        """`words_known` is called when an item's are, or never will be, that is no turn about to be answered."""
         self.speech: str | None = None
         self.untold: dict[str, asyncio.Event] = {}
         self._state = state
         self._break_silence = break_silence
+        self._words_known = words_known
         self._speech_began_ms = self._preroll_ms = 0.0
         self._turns: dict[str, tuple[str, float]] = {}
         self._unanswered: list[str] = []
@@ -158,6 +160,7 @@ class Hearing:
             return False
         item_id, _ = self._turns.pop(turn_id)
         self._not_understood(item_id, problem)
+        self._words_known()
         return True
 
     def written(self, item: UserMessage, sound: bytes) -> None:
@@ -205,6 +208,7 @@ class Hearing:
                 self._understood(item_id, said.text, samples_to_ms(len(pcm16) // 2, rate_hz) / 1000)
             except AvatarError as error:
                 self._not_understood(item_id, describe(error))
+            self._words_known()
 
         task = asyncio.create_task(transcribe(), name="transcription")
         self._tasks.add(task)

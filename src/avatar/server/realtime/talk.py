@@ -74,7 +74,7 @@ class Talk:
         self._id, self._expires_at_s = mint("sess"), int(time.time()) + SESSION_S
         self._conversation = Conversation(mint("conv"), mint)
         self._state = TalkState(settings, session, house, self.events, self._conversation, tell)
-        self._hearing = Hearing(self._state, lambda: self._answers.create_unbidden())
+        self._hearing = Hearing(self._state, lambda: self._answers.create_unbidden(), lambda: self._answers.pay())
         self._servers = ToolServers(self._state)
         self._tool_calls = ToolCalls(self._state)
         self._answers = Answers(self._state, self._hearing, self._servers, self._tool_calls, loudspeaker)
@@ -246,6 +246,7 @@ class Talk:
                     self._clear_output()
             case SpeechStopped():
                 self._hearing.speech_stopped(event)
+                self._answers.pay()
             case TranscriptReady(is_final=True):
                 if self._hearing.turn_understood(event):
                     self._answers.turn_understood(event)

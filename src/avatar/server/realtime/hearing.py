@@ -65,6 +65,8 @@ class Hearing:
             self._rate_hz = rate_hz
         turns = turn_policy(self._state.house.policy.turns, self._state.detection)
         self._preroll_ms = turns.preroll_ms if turns is not None else 0.0
+        if turns is not None:
+            self._uncommitted_bytes = 0
         self._state.live.listen(turns, rate_hz, self._taken_ms)
 
     def append(self, audio: str) -> None:
@@ -134,6 +136,8 @@ class Hearing:
         """They are silent; it may have been a turn, which is told, as documented, with the silence that ended it."""
         item_id, self.speech = self.speech, None
         if item_id is None:
+            if event.turn_id is not None:
+                self._state.live.cancel(event.turn_id)  # the client committed it meanwhile, and answers as it likes
             return
         detection = self._state.detection
         silence_ms = detection.silence_duration_ms if isinstance(detection, ServerVad) else math.inf

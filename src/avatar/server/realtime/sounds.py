@@ -23,8 +23,8 @@ class _Sound:
 
 
 class Sounds:
-    """By item. Of more than `most_bytes` in all the oldest are forgotten, and no more is taken of those: what there is of an
-    item is all of it."""
+    """By item. Of more than `most_bytes` in all the oldest are forgotten, and no more is taken of those: what there is
+    of an item is all of it."""
 
     def __init__(self, most_bytes: int = MAX_BYTES) -> None:
         self._most_bytes = most_bytes

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -231,6 +232,28 @@ async def test_a_server_takes_part_in_a_call_beside_its_client(talk: Talk) -> No
             await late.recv()
 
 
+async def test_only_so_many_join_a_call(talk: Talk) -> None:
+    async with calling(talk.server.url) as caller, AsyncExitStack() as beside:
+        await caller.until("session.created")
+        call_id = caller.location.rpartition("/")[2]
+        for _ in range(calls.MAX_JOINED):
+            joined = await beside.enter_async_context(talk.client.realtime.connect(call_id=call_id))
+            assert (await joined.recv()).type == "session.created"
+        async with talk.client.realtime.connect(call_id=call_id) as one_more:
+            refusal = await one_more.recv()
+            assert refusal.type == "error"
+            assert refusal.error.type == "rate_limit_error"
+        await beside.aclose()
+
+        async def joins() -> bool:
+            async with talk.client.realtime.connect(call_id=call_id) as later:
+                return (await later.recv()).type == "session.created"
+
+        async with asyncio.timeout(5):
+            while not await joins():
+                pass
+
+
 async def test_the_beta_called_at_another_path(talk: Talk) -> None:
     caller = Caller()
     try:
@@ -373,6 +396,12 @@ async def test_a_call_with_an_ephemeral_key_begins_with_what_was_agreed(tmp_path
         )
         async with calling(talk.server.url, Authorization=f"Bearer {secret.value}") as caller:
             assert caller.events[0]["session"]["instructions"] == "Be brief."
+            call_id = caller.location.rpartition("/")[2]
+            other = await talk.client.with_options(api_key=KEY).realtime.client_secrets.create()
+            for key, is_let_in in ((secret.value, True), (other.value, False), (KEY, True)):
+                client = talk.client.with_options(api_key=key)
+                async with client.realtime.connect(call_id=call_id) as beside:
+                    assert ((await beside.recv()).type == "session.created") == is_let_in
             path = caller.location + "/hangup"
             assert (await post(talk.server.url + path, None, Authorization=f"Bearer {secret.value}"))[0] == 401
             assert (await post(talk.server.url + path, None, Authorization=f"Bearer {KEY}"))[0] == 200

@@ -7,7 +7,8 @@ the extra `webrtc`, imported with the first call.
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -18,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 
 from avatar.conversation.admission import SessionManager
 from avatar.conversation.opening import House
-from avatar.core.errors import NotFound, ServerFull, Unsupported
+from avatar.core.errors import NotFound, RateLimited, ServerFull, Unsupported
 from avatar.server.access import key_of
 from avatar.server.ephemeral import EphemeralKeys
 from avatar.server.openai import errors
@@ -36,13 +37,19 @@ MAX_SDP_BYTES = 1 << 16
 """A browser's offer has 2 to 8 kB."""
 MAX_SESSION_BYTES = 1 << 20
 BODY_S = 10.0
+MAX_JOINED = 4
+"""Sockets beside a call's own client: the application's server, one that takes its place, and two that look on. They
+are none of `admission.max_sessions`, and each is sent all that is told."""
 _NO_CALL = "There is no such call, or it has ended."
 
 
 class _Progress:
-    """How far a call has come: first there is our answer, and then the connection."""
+    """How far a call has come: first there is our answer, and then the connection. `secret`: the ephemeral key it was
+    begun with, if it was; `joined`: how many take part beside its client, or wait to."""
 
-    def __init__(self) -> None:
+    def __init__(self, secret: str | None) -> None:
+        self.secret = secret
+        self.joined = 0
         loop = asyncio.get_running_loop()
         self.answered: asyncio.Future[str] = loop.create_future()
         self.connected: asyncio.Future[Connection] = loop.create_future()
@@ -64,9 +71,9 @@ class Calls:
         self._send_timeout_s = send_timeout_s
         self._live: dict[str, tuple[_Progress, asyncio.Task[None]]] = {}
 
-    async def begin(self, offer: str, settings: Session, *, is_beta: bool) -> tuple[str, str]:
+    async def begin(self, offer: str, settings: Session, secret: str | None, *, is_beta: bool) -> tuple[str, str]:
         """A new call's id and our answer; it goes on by itself. Raises `BadMessage`, `CapacityError`, `Overloaded`."""
-        call_id, progress = mint("rtc"), _Progress()
+        call_id, progress = mint("rtc"), _Progress(secret)
         task = asyncio.create_task(self._hold(offer, settings, progress, is_beta=is_beta), name=f"call {call_id}")
         self._live[call_id] = progress, task
         task.add_done_callback(lambda _: self._live.pop(call_id, None))
@@ -76,14 +83,23 @@ class Calls:
             task.cancel()
             raise
 
-    async def connection(self, call_id: str) -> Connection:
-        """Of this call, once its client has come. Raises `NotFound`."""
-        if call_id in self._live:
-            progress, _ = self._live[call_id]
+    @asynccontextmanager
+    async def joined(self, call_id: str, secret: str | None) -> AsyncIterator[Connection]:
+        """This call, once its client has come, for one who takes part in it; who has but an ephemeral key (`secret`)
+        takes part in those that were begun with it. Raises `NotFound`, `RateLimited` when there are too many."""
+        progress, _ = self._live.get(call_id, (None, None))
+        if progress is None or secret not in (None, progress.secret):
+            raise NotFound(_NO_CALL)
+        if progress.joined >= MAX_JOINED:
+            raise RateLimited(f"{MAX_JOINED} sockets have joined this call, and no more may. Close one of them first.")
+        progress.joined += 1
+        try:
             await asyncio.wait([progress.connected])
-            if not progress.connected.cancelled() and not progress.connected.result().over.is_set():
-                return progress.connected.result()
-        raise NotFound(_NO_CALL)
+            if progress.connected.cancelled() or progress.connected.result().over.is_set():
+                raise NotFound(_NO_CALL)
+            yield progress.connected.result()
+        finally:
+            progress.joined -= 1
 
     def hang_up(self, call_id: str) -> None:
         """End this call. Raises `NotFound`."""
@@ -148,10 +164,11 @@ def router(house: Callable[[], House], calls: Calls, keys: EphemeralKeys[Session
     async def _begin(request: Request, *, is_beta: bool) -> Response:
         _require_webrtc()
         offer, asked = await _read(request)
-        agreed = keys.find(key_of(request) or "")
+        key = key_of(request) or ""
+        agreed = keys.find(key)
         settings = beginning(house(), asked, base=agreed, model=request.query_params.get("model"))
         try:
-            call_id, answer = await calls.begin(offer, settings, is_beta=is_beta)
+            call_id, answer = await calls.begin(offer, settings, key if agreed else None, is_beta=is_beta)
         except ServerFull as full:
             told = errors.body(full)
             told["error"]["code"] = "session_limit_reached"

@@ -57,13 +57,15 @@ def router(
         offered = socket.scope.get("subprotocols", [])
         await socket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
         line, call_id = Line(socket, send_timeout_s), socket.query_params.get("call_id")
+        key = key_of(socket) or ""
+        agreed = keys.find(key)
         try:
             if call_id is not None:
-                await line.join(await calls.connection(call_id))
+                async with calls.joined(call_id, key if agreed else None) as connection:
+                    await line.join(connection)
                 return
             async with sessions.slot():
                 here = house()
-                agreed = keys.find(key_of(socket) or "")
                 await line.talk(here, agreed or _settings(socket, here), is_beta=_is_beta(socket, offered))
         except (CapacityError, Overloaded) as error:
             code = "session_limit_reached" if isinstance(error, ServerFull) else None

@@ -10,9 +10,11 @@ from openai.types.realtime import RealtimeClientEvent, RealtimeConversationItemU
 from openai.types.realtime.realtime_conversation_item_user_message import Content as UserContent
 from pydantic import TypeAdapter
 
+from avatar.core.errors import AvatarError, NoSpeech, NotFound, RateLimited, ServerFull, describe
+from avatar.server.openai.errors import body
 from avatar.server.realtime import client_events
 from avatar.server.realtime.client_events import parse
-from avatar.server.realtime.errors import BadEvent
+from avatar.server.realtime.errors import BadEvent, fields_of_problem
 from avatar.server.realtime.items import InputText, UserMessage
 
 TEXT = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]}
@@ -201,3 +203,8 @@ def test_any_event_is_read_or_refused(event: Any, event_id: Any) -> None:
 def test_any_frame_is_read_or_refused(frame: str | bytes) -> None:
     with pytest.raises(BadEvent):
         parse(frame)
+
+
+@pytest.mark.parametrize("error", [RateLimited("Later."), ServerFull("Full."), NoSpeech("Silence."), NotFound("Gone.")])
+def test_an_error_is_of_the_same_type_over_http(error: AvatarError) -> None:
+    assert fields_of_problem(describe(error))["type"] == body(error)["error"]["type"]

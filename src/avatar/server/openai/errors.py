@@ -6,7 +6,6 @@ wrong must never be one of those. Nothing of the request is echoed.
 
 import logging
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,7 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from avatar.core.errors import AvatarError, BadMessage, NotFound, Unauthorized, describe
-from avatar.server.openai.faults import Fault, find_fault
+from avatar.server.openai.faults import Fault, find_fault, kind_of
 
 logger = logging.getLogger(__name__)
 
@@ -61,13 +60,10 @@ def body(error: BaseException, status: int | None = None) -> dict[str, Any]:
     """What a client is told of `error`."""
     problem = describe(error)
     status = status or problem.http_status
-    kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        kind = "rate_limit_error"
     code, param = _CODES.get(problem.code, problem.code.lower()), None
     if isinstance(error, WrongField | NoModel):
         code, param = error.openai_code, error.param
-    return {"error": {"message": problem.message, "type": kind, "param": param, "code": code}}
+    return {"error": {"message": problem.message, "type": kind_of(status), "param": param, "code": code}}
 
 
 def response(error: BaseException, status: int | None = None, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -5,6 +5,7 @@ For the HTTP API and for Realtime alike. Nothing of what was sent is repeated. P
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 Path = tuple[int | str, ...]
@@ -20,6 +21,13 @@ class Fault:
     code: str
     message: str
     param: str | None
+
+
+def kind_of(http_status: int) -> str:
+    """The `type` of an error that is answered, or would be, with this status."""
+    if http_status == HTTPStatus.TOO_MANY_REQUESTS:
+        return "rate_limit_error"
+    return "invalid_request_error" if 400 <= http_status < 500 else "server_error"
 
 
 def find_fault(errors: Sequence[Any], data: Any, prefix: str = "", *, tagged: bool = False) -> Fault:

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from avatar.core.errors import BadMessage, Problem
-from avatar.server.openai.faults import find_fault
+from avatar.server.openai.faults import find_fault, kind_of
 
 
 class BadEvent(BadMessage):
@@ -32,7 +32,7 @@ def fields_of(error: BadEvent) -> dict[str, Any]:
 def fields_of_problem(problem: Problem, code: str | None = None, event_id: str | None = None) -> dict[str, Any]:
     """The same for any other problem, which may be the client's or ours."""
     return {
-        "type": "invalid_request_error" if 400 <= problem.http_status < 500 else "server_error",
+        "type": kind_of(problem.http_status),
         "code": code or problem.code.lower(),
         "message": problem.message,
         "param": None,

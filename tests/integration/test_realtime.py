@@ -273,6 +273,22 @@ async def test_a_response_hears_its_own_input(talk: Talk) -> None:
             assert (await line.until("error"))["error"]["param"] == param
 
 
+async def test_a_response_waits_for_no_words_that_it_is_not_about(talk: Talk) -> None:
+    talk.fakes.stt.delay_s = 3.0
+    async with calling(talk.client) as line:
+        await line.update(**MANUAL, **TEXT)
+        await line.send("input_audio_buffer.append", audio=base64.b64encode(float_to_pcm16(SPEECH)).decode())
+        await line.send("input_audio_buffer.commit")
+        for conversation in ("none", "auto"):
+            await line.send("response.create", response={"conversation": conversation, "input": [HELLO]})
+            await line.until("response.done")
+        assert talk.asked == [("user", "Hello.")]
+        assert not line.of("conversation.item.input_audio_transcription.completed")
+        await line.send("response.create")
+        await line.until("response.done")
+        assert ("user", "hello there") in talk.asked
+
+
 async def test_cancelling(talk: Talk) -> None:
     talk.fakes.llm.token_s = 0.2
     async with calling(talk.client) as line:

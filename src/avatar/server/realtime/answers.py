@@ -3,6 +3,7 @@
 Knows the live session's replies; neither sockets nor where a client's events come from.
 """
 
+import asyncio
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -120,7 +121,7 @@ class Answers:
         course = self._planner.course(settings, wish, is_turn=False)
         sounds = [without_sound(item, f"response.input[{place}]")[1] for place, item in enumerate(wish.input or ())]
         self._servers.ask(tools)
-        waited = list(self._hearing.untold.values())
+        waited = self._untold_of(wish)
         asked = [] if aside else self._settle()
 
         async def listen() -> Said:
@@ -134,6 +135,13 @@ class Answers:
 
         turn_id = self._state.live.respond(course.plan, listen, aside=aside)
         self._begin(turn_id, course, None if aside else self._state.conversation)
+
+    def _untold_of(self, wish: ResponseWish) -> list[asyncio.Event]:
+        """What a response must wait for: that the words are known of all that it answers."""
+        untold = self._hearing.untold
+        if wish.input is None:
+            return list(untold.values())
+        return [untold[item.id] for item in wish.input if isinstance(item, ItemReference) and item.id in untold]
 
     async def _listen_to(self, own: list[Item], asked: Sequence[InputItem], sounds: Sequence[bytes]) -> None:
         """Find out what is said in a response's own input. Raises the engines' errors."""

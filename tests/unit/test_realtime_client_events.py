@@ -14,7 +14,7 @@ from avatar.core.errors import AvatarError, NoSpeech, NotFound, RateLimited, Ser
 from avatar.server.openai.errors import body
 from avatar.server.realtime import client_events
 from avatar.server.realtime.client_events import parse
-from avatar.server.realtime.errors import BadEvent, fields_of_problem
+from avatar.server.realtime.errors import BadEvent, fields_of, fields_of_problem
 from avatar.server.realtime.items import InputText, UserMessage
 
 TEXT = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hi"}]}
@@ -152,6 +152,14 @@ def test_what_is_told_of_a_wrong_event(frame: Any, code: str, param: str | None)
     assert refusal.value.openai_code == code
     assert str(refusal.value.param).startswith(str(param))
     assert refusal.value.event_id == ("event_7" if frame.startswith('{"') else None)
+
+
+@pytest.mark.parametrize("fields", [{"event_id": "\ud800"}, {"\ud800": 1}, {"type": "\ud800"}])
+def test_half_a_character_is_not_told_again(fields: dict[str, Any]) -> None:
+    with pytest.raises(BadEvent) as refusal:
+        parse(json.dumps({"type": "input_audio_buffer.commit"} | fields))
+    assert json.dumps(fields_of(refusal.value), ensure_ascii=False).encode()
+    assert refusal.value.event_id is None
 
 
 def test_nothing_of_an_event_is_in_its_refusal_or_repr() -> None:

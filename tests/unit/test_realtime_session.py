@@ -193,6 +193,15 @@ def test_a_session_that_only_writes_down() -> None:
             "invalid_value",
             "session.audio.input.noise_reduction.strength",
         ),
+        *(
+            (
+                {"type": "realtime", "tools": [TOOL | {"parameters": {"a": [bad]}}]},
+                "invalid_value",
+                "session.tools[0].parameters",
+            )
+            for bad in (float("nan"), float("inf"), "\ud800")
+        ),
+        ({"type": "realtime", "prompt": {"id": float("nan")}}, "invalid_value", "session.prompt"),
         ({"type": "realtime", "tool_choice": "maybe"}, "invalid_value", "session.tool_choice"),
         (
             {"type": "realtime", "tool_choice": {"type": "function"}},

@@ -8,7 +8,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from avatar.server.realtime.errors import BadEvent, check_depth, explain
 from avatar.server.realtime.formats import AudioFormat
 from avatar.server.realtime.items import InputItem, NewItem
-from avatar.server.realtime.model import MAX_AUDIO_CHARS, Id, Strict, Text
+from avatar.server.realtime.model import MAX_AUDIO_CHARS, Id, Json, Strict, Text
 from avatar.server.realtime.session import Modalities, OutputTokens, Voice
 from avatar.server.realtime.tools import MAX_TOOLS, Tool, ToolChoice
 
@@ -114,8 +114,8 @@ class ResponseWish(Strict):
         ]
         | None
     ) = None
-    prompt: dict[str, Any] | None = None
-    reasoning: dict[str, Any] | None = None
+    prompt: Json | None = None
+    reasoning: Json | None = None
 
 
 class ResponseCreate(_Event):
@@ -167,9 +167,16 @@ def read(data: Any) -> ClientEvent:
         return _EVENT.validate_python(data)
     except (ValidationError, BadEvent) as error:
         bad = explain(error, data) if isinstance(error, ValidationError) else error
-        event_id = data.get("event_id")
-        bad.event_id = event_id if isinstance(event_id, str) and len(event_id) <= 512 else None
+        bad.event_id = _event_id(data)
         raise bad from None
+
+
+def _event_id(data: dict[str, Any]) -> str | None:
+    """As it can be told again."""
+    try:
+        return _Event.model_validate({"event_id": data.get("event_id")}).event_id
+    except ValidationError:
+        return None
 
 
 def _with_plain_items(event: dict[str, Any]) -> dict[str, Any]:

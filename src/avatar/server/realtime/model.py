@@ -1,8 +1,10 @@
 """The base of every object of the protocol, and the bounds they share."""
 
+import json
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 MAX_TEXT_CHARS = 1 << 18
 """Of instructions, a message, a tool's result: more than any context holds."""
@@ -24,3 +26,16 @@ class Strict(BaseModel):
 
 Text = Annotated[str, Field(max_length=MAX_TEXT_CHARS)]
 Id = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+def _writable(data: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(data, allow_nan=False, ensure_ascii=False).encode()
+    except ValueError:
+        raise PydanticCustomError("json", "expected numbers and text that JSON can hold") from None
+    return data
+
+
+Json = Annotated[dict[str, Any], AfterValidator(_writable)]
+"""An object of any form that can be sent on as it is. Python's JSON reads more than may be written: `NaN`, `1e999`,
+half a surrogate pair."""

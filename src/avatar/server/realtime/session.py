@@ -7,7 +7,7 @@ from pydantic_core import PydanticCustomError
 
 from avatar.server.realtime.errors import explain, voice_is_locked
 from avatar.server.realtime.formats import AudioFormat, PcmFormat
-from avatar.server.realtime.model import Id, Strict, Text
+from avatar.server.realtime.model import Id, Json, Strict, Text
 from avatar.server.realtime.tools import MAX_TOOLS, Tool, ToolChoice
 
 MAX_OUTPUT_TOKENS = 4096
@@ -137,10 +137,10 @@ class RealtimeSession(Strict):
     max_output_tokens: OutputTokens = "inf"
     audio: Audio = Audio()
     truncation: Literal["auto", "disabled"] | RetentionRatio = "auto"
-    tracing: Literal["auto"] | dict[str, Any] | None = None
-    prompt: dict[str, Any] | None = None
+    tracing: Literal["auto"] | Json | None = None
+    prompt: Json | None = None
     include: Include | None = None
-    reasoning: dict[str, Any] | None = None
+    reasoning: Json | None = None
 
 
 class TranscriptionSession(Strict):

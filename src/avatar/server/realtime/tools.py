@@ -1,11 +1,11 @@
 """Tools on offer in a session or a response: functions of the client's, and MCP servers."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from avatar.conversation.tool_use import callable_name
-from avatar.server.realtime.model import Strict, Text
+from avatar.server.realtime.model import Json, Strict, Text
 
 MAX_TOOLS = 128
 """OpenAI's bound."""
@@ -19,7 +19,7 @@ class FunctionTool(Strict):
     type: Literal["function"]
     name: Name
     description: Text | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: Json | None = None
 
 
 class ToolFilter(Strict):

@@ -9,7 +9,7 @@ import logging
 
 from avatar.conversation.plan import Plan
 from avatar.conversation.precedence import Precedence, stopped
-from avatar.conversation.tool_use import ToolUse
+from avatar.conversation.tool_use import on_offer
 from avatar.conversation.watch import within
 from avatar.core.errors import AvatarError
 from avatar.engines.base import LanguageModel, ReadsAhead
@@ -49,11 +49,9 @@ class ReadingAhead:
         while self._next is not None:
             (plan, words), self._next = self._next, None
             try:
-                tool_use = ToolUse("", plan.caller, self._llm, 0)
-                await tool_use.begin()
-                messages = plan.prompt(words, tool_use.offered)
-                tools = (*plan.tools, *tool_use.offered)
-                reading = llm.read_ahead(messages, tools=tools, sampling=plan.sampling)
+                offered = await on_offer(plan.caller, self._llm)
+                messages = plan.prompt(words, offered)
+                reading = llm.read_ahead(messages, tools=(*plan.tools, *offered), sampling=plan.sampling)
                 await within(READ_S, reading, "language model")
             except AvatarError as error:  # the reply will tell
                 logger.debug("a prompt could not be read ahead (%s)", type(error).__name__)

@@ -77,13 +77,8 @@ class ToolUse:
         self.running: list[asyncio.Task[None]] = []
 
     async def begin(self) -> None:
-        """Ask which tools there are. They may take `OFFER_SHARE` of the context; the last are left out."""
-        if self._caller is None:
-            return
-        offer = list(await self._caller.offer())
-        while offer and offer_cost(offer, self._llm.count_tokens) > OFFER_SHARE * self._llm.context_tokens:
-            warn_once("the tool %s is not offered: the model's context is too small for so many", offer.pop().name)
-        self.offered = tuple(offer)
+        """Ask which tools there are."""
+        self.offered = await on_offer(self._caller, self._llm)
 
     @property
     def made(self) -> tuple[CalledTool, ...]:
@@ -123,6 +118,14 @@ class ToolUse:
             outcome = CallOutcome("The tool failed.", is_error=True)
         text = outcome.text.encode("utf-8", "replace").decode()  # JSON may hold halves of characters
         made.result = await asyncio.to_thread(fitting, text, room_tokens, self._llm.count_tokens)
+
+
+async def on_offer(caller: Caller | None, llm: LanguageModel) -> tuple[Tool, ...]:
+    """The tools there are. They may take `OFFER_SHARE` of the context; the last are left out."""
+    offer = [] if caller is None else list(await caller.offer())
+    while offer and offer_cost(offer, llm.count_tokens) > OFFER_SHARE * llm.context_tokens:
+        warn_once("the tool %s is not offered: the model's context is too small for so many", offer.pop().name)
+    return tuple(offer)
 
 
 @lru_cache(maxsize=256)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from avatar.conversation.admission import SessionManager
 from avatar.core.audio import float_to_pcm16
 from tests import realtime_grammar
 from tests.integration.openai_client import talking_openai
@@ -24,6 +25,8 @@ from tests.unit.conversation import tone
 SEEDS, STORMS, EVENTS = 4, 50, 50
 """10,000 events in all."""
 AT_ONCE = 4
+MAX_SESSIONS = 2 * AT_ONCE
+"""A session keeps its place until its last turns are saved, and others may see the same one become free."""
 LULL_EVERY, LULL_S = 10, 0.05
 """So that responses come to their end, too."""
 
@@ -198,20 +201,24 @@ def storms(seed: int) -> list[list[Shot]]:
 async def test_a_storm_of_events(tmp_path: Path, seed: int, caplog: pytest.LogCaptureFixture) -> None:
     waiting = storms(seed)
     assert sum(len(storm) for storm in waiting) == 10_000 // SEEDS
-    async with talking_openai(tmp_path) as talk, aiohttp.ClientSession() as http:
+    places = {"max_sessions": MAX_SESSIONS}
+    async with talking_openai(tmp_path, admission=places) as talk, aiohttp.ClientSession() as http:
         talk.fakes.llm.token_s = 0.005 * seed
         talk.fakes.tts.ms_per_char = 4
         url = talk.server.url.replace("http", "ws") + "/v1/realtime"
         next_ = iter(waiting)
         async with asyncio.TaskGroup() as tasks:
             for _ in range(AT_ONCE):
-                tasks.create_task(survive_all(http, url, next_))
+                tasks.create_task(survive_all(http, url, next_, talk.server.service.sessions))
         await settled(lambda: talk.server.service.sessions.active == 0)
     assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
-async def survive_all(http: aiohttp.ClientSession, url: str, waiting: Iterator[list[Shot]]) -> None:
+async def survive_all(
+    http: aiohttp.ClientSession, url: str, waiting: Iterator[list[Shot]], sessions: SessionManager
+) -> None:
     for storm in waiting:
+        await settled(lambda: sessions.active < AT_ONCE)
         async with http.ws_connect(url) as socket:
             answered(storm, await weather(socket, storm))
 

@@ -86,9 +86,9 @@ async def until(socket: aiohttp.ClientWebSocketResponse, *states: str) -> list[d
 
 
 async def received(server: Server, size_bytes: int, key: str = "tiny") -> None:
-    """Wait until that much of a download is on the disk."""
-    folder = server.service.settings.models_dir / key
-    await settled(lambda: sum(path.stat().st_size for path in folder.rglob("*.part")) >= size_bytes)
+    """Wait until that much of the weights is on the disk, and the hub has gone silent."""
+    part = server.service.settings.models_dir / key / "sub/model.bin.part"
+    await settled(lambda: part.exists() and part.stat().st_size >= size_bytes)
 
 
 # --- the paths of earlier systems ---------------------------------------------------------------

@@ -12,7 +12,7 @@ from avatar.conversation.terms import Engines
 from avatar.conversation.tool_use import cost, fitting, offer_cost, readable_arguments
 from avatar.conversation.voices import Choice
 from avatar.core.errors import BadMessage, NotFound
-from avatar.core.history import PROMPT_MARGIN_TOKENS, SHRINK_TO
+from avatar.core.history import PROMPT_MARGIN_TOKENS
 from avatar.core.turns import TurnPolicy
 from avatar.engines.base import Message, Sampling
 from avatar.engines.base import Tool as EngineTool
@@ -28,7 +28,6 @@ from avatar.server.realtime.responses import ResponseSettings
 from avatar.server.realtime.session import (
     OutputTokens,
     RealtimeSession,
-    RetentionRatio,
     SemanticVad,
     ServerVad,
     Session,
@@ -44,6 +43,7 @@ from avatar.server.realtime.tools import (
     ToolChoice,
     offered_name,
 )
+from avatar.server.realtime.truncation import kept
 
 BARGE_IN_MS = 160
 """Voice that ends a response: clients cannot hold what they play until more is known, so be a little surer."""
@@ -102,6 +102,7 @@ class Planner:
         self._engines = engines
         self._conversation = conversation
         self._left_out: set[str | None] = set()
+        self._count_tokens = engines.llm.count_tokens
 
     def course(self, session: RealtimeSession, wish: ResponseWish, *, is_turn: bool) -> Course:
         """For a turn of speech, whose text comes last in the prompt, or for what the items are. Raises `BadEvent`."""
@@ -175,34 +176,31 @@ class Planner:
         sampling: Sampling,
         on_offer: Sequence[EngineTool],
     ) -> list[Message]:
+        frame = [Message("system", instructions)] if instructions else []
         last = [Message("user", user_text)] if user_text else []
         room = self._engines.llm.context_tokens - sampling.max_tokens - PROMPT_MARGIN_TOKENS
-        room -= offer_cost(on_offer, self._engines.llm.count_tokens)
+        room -= offer_cost(on_offer, self._count_tokens) + self._cost(frame)
 
         def told(items: Sequence[Item]) -> list[Message]:
-            return [self._readable(message, room) for message in prompt(instructions, items)] + last
+            return [self._readable(message, room) for message in prompt("", items)] + last
 
-        if own is not None:
-            return _as_templates_want(told(own))
-        items = [item for item in self._conversation.items if item.id not in self._left_out]
-        messages = told(items)
-        if session.truncation == "disabled" or self._cost(messages) <= room:
-            return _as_templates_want(messages)
-        keep = session.truncation.retention_ratio if isinstance(session.truncation, RetentionRatio) else SHRINK_TO
-        while len(items) > 1 and self._cost(messages) > room * keep:
-            self._left_out.add(items.pop(0).id)
-            messages = told(items)
-        return _as_templates_want(messages)
+        items: Sequence[Item] = own or []
+        if own is None:
+            items = [item for item in self._conversation.items if item.id not in self._left_out]
+            newest = kept(items, session.truncation, room, lambda items: self._cost(told(items)))
+            self._left_out.update(item.id for item in items[: len(items) - len(newest)])
+            items = newest
+        return _as_templates_want(frame + told(items))
 
     def _readable(self, message: Message, room: int) -> Message:
         """As chat templates take it; of what a tool came to only the beginning, if it fills half of the room."""
         calls = tuple(replace(call, arguments=readable_arguments(call.arguments)) for call in message.tool_calls)
         if message.role == "tool":
-            return replace(message, content=fitting(message.content, room // 2, self._engines.llm.count_tokens))
+            return replace(message, content=fitting(message.content, room // 2, self._count_tokens))
         return replace(message, tool_calls=calls)
 
     def _cost(self, messages: Sequence[Message]) -> int:
-        return cost(messages, self._engines.llm.count_tokens)
+        return cost(messages, self._count_tokens)
 
 
 def _as_templates_want(messages: list[Message]) -> list[Message]:

@@ -143,3 +143,19 @@ async def test_a_client_that_is_told_to_hold_is_not_assumed_to_play_on() -> None
     playout.hold()
     await asyncio.sleep(2)
     assert playout.played_samples() == pytest.approx(400, abs=2)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_an_ended_reply_keeps_no_sound(stopped: bool) -> None:
+    outbox = Outbox()
+    playout = Playout(outbox, "t", RATE, lead_s=5)
+    reading = asyncio.create_task(empty(outbox))
+    await playout.send(sound(1))
+    assert playout.recent_pcm().size == 16_000
+    if stopped:
+        playout.stop()
+    else:
+        await playout.drain()
+    assert playout.recent_pcm().size == 0
+    reading.cancel()
+    await asyncio.wait([reading])

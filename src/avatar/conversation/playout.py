@@ -4,6 +4,7 @@ Knows no engine and no socket: audio goes to the outbox, time is the running loo
 """
 
 import asyncio
+import contextlib
 import math
 from collections import deque
 
@@ -107,28 +108,29 @@ class Playout:
         return self.sent_samples / self.rate_hz - self.played_samples() / self.rate_hz
 
     def recent_pcm(self) -> Pcm:
-        """The last seconds of what was sent (float32[n], mono, 16 kHz). 2 ms of work."""
+        """The last seconds of what was sent (float32[n], mono, 16 kHz); none once it has ended. 2 ms of work."""
         return resample(np.concatenate([silence(0), *self._recent]), self.rate_hz, INPUT_RATE_HZ)
 
     async def drain(self) -> None:
         """Wait until all that was sent has been heard."""
         await self._outbox.media_sent()
-        if self._lead_s == math.inf:
-            return
-        while (left_s := self._plays_until_s - self._now()) > TICK_S or self.held:
-            await (self._released.wait() if self.held else asyncio.sleep(left_s))
-        deadline_s = self._now() + LAST_REPORT_WAIT_S
+        if self._lead_s < math.inf:
+            while (left_s := self._plays_until_s - self._now()) > TICK_S or self.held:
+                await (self._released.wait() if self.held else asyncio.sleep(left_s))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_REPORT_WAIT_S):
+                    await self._last_report()
+        self._recent.clear()
+
+    async def _last_report(self) -> None:
         sent_s = self.sent_samples / self.rate_hz
         while self._report is not None and self._report[0] < sent_s - FRAME_S:
             self._reported.clear()
-            try:
-                async with asyncio.timeout_at(deadline_s):
-                    await self._reported.wait()
-            except TimeoutError:
-                return
+            await self._reported.wait()
 
     def stop(self) -> int:
         """Send nothing more of this reply; return the samples heard."""
         heard = self.played_samples()
         self.sent_samples -= self._outbox.drop_media(self._turn_id)
+        self._recent.clear()
         return min(heard, self.sent_samples)

@@ -31,6 +31,10 @@ def enrolment(engine_for: Callable[[Stage], Engine], decoder: DecoderPool | None
             raise Overloaded("There is no decoder here.")
         return await decoder.decode(data, max_s=MAX_S, rate_hz=REFERENCE_RATE_HZ)
 
+    async def recognise(data: bytes) -> None:
+        if decoder is not None:
+            await decoder.recognise(data)
+
     def speech(pcm: Pcm) -> list[float]:
         vad = engine_for("vad")
         assert isinstance(vad, VoiceActivity)
@@ -51,7 +55,7 @@ def enrolment(engine_for: Callable[[Stage], Engine], decoder: DecoderPool | None
             raise EngineFailed(f"The speaker encoder is not here: run `avatar models fetch {SPEAKER_WEIGHTS}`.")
         return folder
 
-    return Enrolment(Means(decode, speech, hear), speaker_weights)
+    return Enrolment(Means(decode, recognise, speech, hear), speaker_weights)
 
 
 async def transcribe(stt: SpeechToText, pcm: Pcm, language: str | None) -> tuple[str, str | None]:

@@ -83,6 +83,21 @@ async def test_a_model_is_downloaded_paused_and_deleted_by_clicks(panel: Page, s
     assert not (server.service.settings.models_dir / "tiny").exists()
 
 
+async def test_a_model_is_validated_by_a_click(panel: Page, server: Server) -> None:
+    row = panel.locator('[data-model="tiny"]')
+    await expect(row.get_by_role("button", name="Validate")).to_have_count(0)
+    await row.get_by_role("button", name="Download").click()
+    await row.get_by_role("button", name="Validate").click()
+    await expect(row.locator(".verdict")).to_have_text("All files are right.")
+    weights = server.service.settings.models_dir / "tiny/sub/model.bin"
+    weights.write_bytes(WHOLE["sub/model.bin"][::-1])
+    await row.get_by_role("button", name="Validate").click()
+    await expect(row.locator(".verdict")).to_have_text("sub/model.bin: wrong hash")
+    weights.unlink()
+    await row.get_by_role("button", name="Validate").click()
+    await expect(row.locator(".verdict")).to_have_text("Missing: sub/model.bin")
+
+
 async def test_a_licence_is_accepted_before_the_download(
     panel: Page, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

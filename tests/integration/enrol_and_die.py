@@ -34,10 +34,13 @@ async def open_library(
         pcm, rate_hz = soundfile.read(io.BytesIO(data), dtype="float32")
         return resample(pcm, rate_hz, REFERENCE_RATE_HZ)
 
+    async def recognise(data: bytes) -> None:
+        soundfile.info(io.BytesIO(data))
+
     async def transcribe(pcm: Pcm, language: str | None) -> tuple[str, str | None]:
         return "Ever tried.", "en"
 
-    means = Means(decode, lambda pcm: vad.open().probabilities(pcm), transcribe)
+    means = Means(decode, recognise, lambda pcm: vad.open().probabilities(pcm), transcribe)
     store = await Store.open(folder)
     enrolment = Enrolment(means, lambda: weights)
     return store, await VoiceLibrary.open(folder / "voices", store.voices, enrolment, publish, JobPolicy(attempts=2))

@@ -22,6 +22,7 @@ from avatar.core.audio import Pcm
 from avatar.core.errors import BadAudio, BufferLimit, Overloaded
 from avatar.media import decoder
 from avatar.media.decoder import DecoderPool
+from tests import recordings
 from tests.bombs import flac_silence, peak_memory_bytes, webm_silence
 from tests.load.recorder import record_webm
 from tests.unit.test_media_decoder_child import FILES
@@ -67,6 +68,19 @@ async def test_decodes_and_the_result_is_the_callers_to_write(pool: DecoderPool)
 async def test_every_kind_of_file_is_read_where_nothing_can_be_opened(pool: DecoderPool) -> None:
     for name, data in FILES.items():
         assert (await pool.decode(data, max_s=60)).size == pytest.approx(16_000, abs=1600), name
+    for kind in recordings.KINDS:
+        decoded = await pool.decode(recordings.make(kind), max_s=60)
+        assert decoded.size == pytest.approx(16_000 * recordings.SECONDS, abs=2400), kind
+
+
+async def test_audio_is_recognised_by_its_beginning(pool: DecoderPool) -> None:
+    pid = await only_pid(pool)
+    await pool.recognise(WEBM)
+    await pool.recognise(flac_silence(3600))
+    with pytest.raises(BadAudio, match="none of the audio files"):
+        await pool.recognise(b"#EXTM3U\nvoice.wav\n")
+
+    assert await only_pid(pool) == pid
 
 
 async def test_five_at_once_share_two_processes() -> None:
@@ -273,13 +287,13 @@ async def test_any_damage_gets_an_answer(fuzzed_pool: DecoderPool, flips: list[t
 @pytest.mark.asyncio(loop_scope="module")
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    name=st.sampled_from(sorted(FILES)),
+    name=st.sampled_from(sorted({*FILES, *recordings.KINDS})),
     flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=40),
 )
 async def test_any_damage_to_any_kind_of_file_gets_an_answer(
     fuzzed_pool: DecoderPool, name: str, flips: list[tuple[float, int]]
 ) -> None:
-    damaged = bytearray(FILES[name])
+    damaged = bytearray(FILES[name] if name in FILES else recordings.make(name))
     for share, flip in flips:
         damaged[int(share * len(damaged))] ^= flip
     await answers(fuzzed_pool, bytes(damaged))

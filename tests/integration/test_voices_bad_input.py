@@ -45,7 +45,6 @@ def turns(one: Pcm, other: Pcm, turn_s: float = 2.0) -> list[tuple[Pcm, Pcm]]:
         ("two people", "BAD_AUDIO", "More than one voice"),
         ("one after the other", "BAD_AUDIO", "More than one voice"),
         ("too long", "BUFFER_LIMIT", "longer than 60 s"),
-        ("cut off", "BAD_AUDIO", "damaged"),
     ],
 )
 async def test_a_recording_that_will_not_do_fails_with_the_reason(
@@ -65,8 +64,7 @@ async def test_a_recording_that_will_not_do_fails_with_the_reason(
         "one after the other": np.concatenate([speech, at_level(asset("two_cities.wav")[: 10 * INPUT_RATE_HZ])]),
         "two people": np.concatenate([part for turn in turns(speech, await another()) for part in turn]),
     }
-    data = wav(recordings[kind]) if kind in recordings else wav(speech)[:40]
-    status, profile = await client.upload(data)
+    status, profile = await client.upload(wav(recordings[kind]))
     assert status == 202
     failed = await client.enrolled(profile["id"])
     assert failed["status"] == "failed"
@@ -94,7 +92,8 @@ async def test_a_name_may_be_of_any_language(client: VoiceClient, recording: byt
 
 
 async def test_what_is_no_audio_is_refused_at_the_door(client: VoiceClient, tmp_path: Path) -> None:
-    for data in (b"", b"<html>not audio at all</html>", b"MZ" + bytes(2000), b"PK\3\4" + bytes(100)):
+    cut_off = wav(at_level(beckett()))[:40]
+    for data in (b"", b"<html>not audio at all</html>", b"MZ" + bytes(2000), b"PK\3\4" + bytes(100), cut_off):
         status, problem = await client.upload(data)
         assert (status, problem["code"]) == (422, "BAD_AUDIO")
     assert not list((tmp_path / "voices" / ".incoming").iterdir())
@@ -129,12 +128,10 @@ async def test_what_is_only_called_audio_is_refused_wherever_audio_is_taken(clie
 @pytest.mark.parametrize(
     "head", [b"RIFF\0\0\0\0WAVE", b"OggS", b"fLaC", b"ID3", b"\x1aE\xdf\xa3", b"\0\0\0\x20ftypisom"]
 )
-async def test_what_only_begins_like_audio_fails_and_is_never_listed(client: VoiceClient, head: bytes) -> None:
-    status, profile = await client.upload(head + PNG)
-    assert status == 202
-    failed = await client.enrolled(profile["id"])
-    assert (failed["status"], failed["problem_code"]) == ("failed", "BAD_AUDIO")
-    assert (await client.call("GET", "/api/voice-profiles"))[1]["voices"] == []
+async def test_what_only_begins_like_audio_is_refused_and_never_listed(client: VoiceClient, head: bytes) -> None:
+    status, problem = await client.upload(head + PNG)
+    assert (status, problem["code"]) == (422, "BAD_AUDIO")
+    assert (await client.call("GET", "/api/voice-profiles?status=all"))[1]["voices"] == []
 
 
 async def test_audio_by_another_name_is_taken_for_what_it_is(client: VoiceClient, recording: bytes) -> None:

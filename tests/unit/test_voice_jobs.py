@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from avatar.core.errors import BadAudio, EngineFailed, EngineTimeout, Overloaded
+from avatar.core.errors import BadAudio, EngineFailed, EngineTimeout, Overloaded, StoreError
 from avatar.voices.jobs import JobPolicy, Jobs
 
 
@@ -63,6 +63,25 @@ async def test_it_gives_up() -> None:
     await asyncio.sleep(60)
     assert owner.failures[-1] == ("a", "EngineFailed", False)
     assert len(owner.began) == 3
+
+
+async def test_a_failure_that_cannot_be_recorded_is_logged_and_the_next_attempt_is_made(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    owner = Owner(JobPolicy(attempts=2), *[EngineFailed("broken")] * 2)
+
+    async def failed(key: str, error: BaseException, again: bool) -> None:
+        await Owner.failed(owner, key, error, again)
+        raise StoreError("The disk is full.")
+
+    owner.jobs = Jobs(owner.work, failed, JobPolicy(attempts=2))
+    owner.jobs.submit("a")
+    await asyncio.sleep(60)
+    assert [again for _, _, again in owner.failures] == [True, False]
+    assert caplog.text.count("the job a failed could not be recorded") == 2
+    owner.jobs.submit("a")
+    await asyncio.sleep(60)
+    assert owner.done == 1
 
 
 @pytest.mark.parametrize("after_s", [0.5, 1.5])

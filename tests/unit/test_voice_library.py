@@ -60,6 +60,10 @@ async def _decode(data: bytes) -> Pcm:
     raise EngineFailed("nobody enrols here")
 
 
+async def _recognise(data: bytes) -> None:
+    """Whatever it is."""
+
+
 async def _hear(pcm: Pcm, language: str | None) -> tuple[str, str | None]:
     raise EngineFailed("nobody enrols here")
 
@@ -73,7 +77,7 @@ async def opened(
         (folder / voice.id).mkdir()
         (folder / voice.id / "source").touch()
         VoiceFolder(folder).save(voice.id, silence(24_000), np.zeros(DIMENSIONS, np.float32))
-    enrolment = Enrolment(Means(decode, lambda pcm: [], _hear), lambda: folder)
+    enrolment = Enrolment(Means(decode, _recognise, lambda pcm: [], _hear), lambda: folder)
     library = await VoiceLibrary.open(folder, rows, enrolment, lambda progress: None, JobPolicy())
     try:
         yield library
@@ -148,3 +152,19 @@ async def test_an_engine_that_comes_in_the_last_attempt_of_an_enrolment_brings_n
         assert (library.get(CAM.id).status, library.get(CAM.id).attempts) == ("enrolling", 1)
         await settled(lambda: library.get(CAM.id).status == "failed")
         assert (began, library.get(CAM.id).problem_code) == (4, "ENGINE_FAILED")
+
+
+async def test_a_failure_that_the_store_refuses_is_shown_and_tried_again_by_wish_or_restart(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = Rows(replace(CAM, status="queued", attempts=0))
+    rows.broken = True
+    async with opened(tmp_path, rows) as library:
+        library.start(())
+        await settled(lambda: library.get(CAM.id).status == "failed")
+        assert library.get(CAM.id).problem_code == "NOT_SAVED"
+        assert f"the voice {CAM.id} is failed is not in the store" in caplog.text
+        assert [voice.status for voice in await rows.all()] == ["queued"]  # as the next start finds it
+        rows.broken = False
+        assert (await library.enrol(CAM.id)).status == "queued"
+        await settled(lambda: library.get(CAM.id).problem_code == "ENGINE_FAILED")

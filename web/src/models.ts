@@ -1,5 +1,7 @@
 // What the server knows of models and engines, and asking it for changes. Words and looks are the panel's.
 
+import type { Strings } from "./strings";
+
 export interface Download {
   state: "queued" | "running" | "paused" | "done" | "failed" | "cancelled";
   step?: string;
@@ -30,6 +32,15 @@ export interface Model {
   vram_bytes: number;
   used_by: string[];
   download: Download | null;
+}
+
+/** What a thorough look at a model's files found. */
+export interface Validation {
+  valid: boolean;
+  missing: string[];
+  problems: string[];
+  /** `unknown`: nothing says what the file should be, and it looks like what its name says. */
+  files: { name: string; state: string }[];
 }
 
 export interface Option {
@@ -100,6 +111,12 @@ export function withProgress(models: Model[], news: Progress): Model[] {
 /** Whether something else than a number has changed, so that the lists must be asked for anew. */
 export function isTurningPoint(news: Progress): boolean {
   return news.scope === "engines" || ["done", "failed", "cancelled"].includes(news.state);
+}
+
+/** A validation in words, a line for each thing to say. */
+export function verdict(found: Validation, words: Strings["models"]): string[] {
+  if (found.valid) return [found.files.some(({ state }) => state === "unknown") ? words.plausible : words.right];
+  return [...(found.missing.length > 0 ? [words.missing(found.missing.join(", "))] : []), ...found.problems];
 }
 
 export const underWay = (download: Download | null): boolean =>

@@ -33,6 +33,8 @@ MAX_JOBS_PER_CHILD = 500
 FIRST_BACK_OFF_S, MAX_BACK_OFF_S = 0.1, 5.0
 """Pause before starting a process when the last two or more died, doubled each time."""
 
+_BEGINNING_S = 0.1
+
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 _ENVIRONMENT = {"PYTHONPATH": str(_PACKAGE_ROOT), "OPENBLAS_NUM_THREADS": "1"}
@@ -160,6 +162,11 @@ class DecoderPool:
             raise BadAudio("The audio made its decoder fail; record or export it again.") from None
         finally:
             self._give_back(child)
+
+    async def recognise(self, data: bytes) -> None:
+        """Raises `BadAudio` for what is no audio file that `decode` takes: it looks at the beginning. `Overloaded`."""
+        with suppress(BufferLimit):
+            await self.decode(data, max_s=_BEGINNING_S)
 
     async def aclose(self) -> None:
         """End every process; a decode in flight gets `BadAudio`. Idempotent."""

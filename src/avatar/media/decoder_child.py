@@ -19,7 +19,7 @@ from av.audio.stream import AudioStream
 
 from avatar.core.audio import INPUT_RATE_HZ, Pcm, Resampler, silence
 from avatar.media.decoder_wire import ANSWER, BAD_AUDIO, JOB, MAX_TEXT_BYTES, PCM, TOO_LONG
-from avatar.media.formats import HEAD_BYTES, NOT_TAKEN, parser_for
+from avatar.media.formats import DECODERS, DEMUXERS, HEAD_BYTES, NOT_TAKEN, SNDFILE_SUBTYPES, is_for_sndfile
 
 MIN_RATE_HZ = 8_000
 MAX_RATE_HZ = 192_000
@@ -29,24 +29,6 @@ _BLOCK_S = 0.1
 """libsndfile is read in blocks of this length: memory does not grow with what a header claims, and no more than this
 is lost where the file is cut."""
 
-_PCM = {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
-_SNDFILE_SUBTYPES = {
-    **dict.fromkeys(("WAV", "WAVEX", "W64", "RF64", "AIFF", "AU"), _PCM),
-    "CAF": _PCM | {"ALAC_16", "ALAC_20", "ALAC_24", "ALAC_32"},
-    "FLAC": {"PCM_S8", "PCM_16", "PCM_24"},
-    "OGG": {"OPUS", "VORBIS"},
-    "MP3": {"MPEG_LAYER_III", "MPEG_LAYER_II"},
-}
-
-_FFMPEG_PCM = {f"pcm_{form}{end}" for form in ("s16", "s24", "s32", "f32") for end in ("le", "be")}
-_FFMPEG_CODECS = {
-    "matroska": {"opus", "vorbis", "aac", "mp3float", "flac", *_FFMPEG_PCM},
-    "mov": {"aac", "mp3float", "opus", "alac", "flac", "amrnb", "amrwb", *_FFMPEG_PCM},
-    "aac": {"aac"},
-    "amr": {"amrnb", "amrwb"},
-    "asf": {"wmav1", "wmav2"},
-}
-
 Blocks = Iterator[tuple[Pcm, int]]
 """Mono pieces with their sample rates."""
 
@@ -55,15 +37,19 @@ class Undecodable(Exception):
     """The text is for people: what the audio is not."""
 
 
+class _Declined(Exception):
+    """Nothing for libsndfile."""
+
+
 class TooLong(Exception):
     """More audio than the job allows; what was decoded so far is dropped."""
 
 
 def decode(data: bytes, max_samples: int, out_hz: int = INPUT_RATE_HZ) -> Pcm:
     """Decode a whole file to float32[n], mono, at `out_hz`, -1…1. Raises `Undecodable` and `TooLong`."""
-    blocks, out, total = _open(data), [], 0
+    out, total = [], 0
     resampler, resampler_hz = Resampler(out_hz, out_hz), 0
-    for mono, rate_hz in blocks:
+    for mono, rate_hz in _blocks(data):
         if not resampler_hz:
             resampler, resampler_hz = Resampler(rate_hz, out_hz), rate_hz
         elif rate_hz != resampler_hz:
@@ -87,15 +73,13 @@ def _sane(pcm: Pcm) -> Pcm:
     return np.clip(np.nan_to_num(pcm, copy=False), -1.0, 1.0)
 
 
-def _open(data: bytes) -> Blocks:
-    """Pick the parser by the first bytes."""
-    match parser_for(data[:HEAD_BYTES]):
-        case None:
-            raise Undecodable(NOT_TAKEN)
-        case "sndfile":
-            return _sndfile_blocks(data)
-        case demuxer:
-            return _ffmpeg_blocks(data, demuxer)
+def _blocks(data: bytes) -> Blocks:
+    """Decode with the first parser that can."""
+    if is_for_sndfile(data[:HEAD_BYTES]):
+        with suppress(_Declined):
+            yield from _sndfile_blocks(data)
+            return
+    yield from _ffmpeg_blocks(data)
 
 
 def _check(rate_hz: int, channels: int) -> None:
@@ -106,12 +90,12 @@ def _check(rate_hz: int, channels: int) -> None:
 
 
 def _sndfile_blocks(data: bytes) -> Blocks:
-    """WAV and its kin, AIFF, CAF, AU, FLAC, Ogg and MP3 through libsndfile."""
+    """WAV and its kin, AIFF, CAF, AU, FLAC, Ogg and MP3 through libsndfile. Raises `_Declined` before the first."""
     decoded = False
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
-            if file.subtype not in _SNDFILE_SUBTYPES.get(file.format, ()):
-                raise Undecodable(f"{file.subtype_info} in {file.format_info} is not taken here.")
+            if file.subtype not in SNDFILE_SUBTYPES.get(file.format, ()):
+                raise _Declined
             _check(file.samplerate, file.channels)
             block = np.empty((int(file.samplerate * _BLOCK_S), file.channels), np.float32)
             while (read := file.read(out=block)).size:
@@ -119,22 +103,20 @@ def _sndfile_blocks(data: bytes) -> Blocks:
                 yield read.mean(axis=1), file.samplerate
     except soundfile.SoundFileError:
         if not decoded:
-            raise Undecodable("The file is damaged, or not the audio that it says it is.") from None
+            raise _Declined from None
 
 
-def _ffmpeg_blocks(data: bytes, demuxer: str) -> Blocks:
-    """The rest through FFmpeg, with that one demuxer and the listed decoders; damaged packets are skipped."""
-    codecs = _FFMPEG_CODECS[demuxer]
+def _ffmpeg_blocks(data: bytes) -> Blocks:
+    """The rest through FFmpeg, with the listed demuxers and decoders; damaged packets are skipped."""
     options = {
-        "format_whitelist": demuxer,
-        "codec_whitelist": ",".join(sorted(codecs)),
+        "format_whitelist": ",".join(DEMUXERS),
+        "codec_whitelist": ",".join(DECODERS),
         "protocol_whitelist": "none",
-        "analyzeduration": "0",
     }
     decoded = False
     try:
-        with av.open(io.BytesIO(data), "r", format=demuxer, options=options) as container:
-            stream = _audio_stream(container.streams.audio, codecs)
+        with av.open(io.BytesIO(data), "r", options=options) as container:
+            stream = _audio_stream(container.streams.audio)
             for packet in container.demux(stream):
                 try:
                     frames = packet.decode()
@@ -146,7 +128,7 @@ def _ffmpeg_blocks(data: bytes, demuxer: str) -> Blocks:
                     yield _mono(frame), frame.sample_rate
     except (av.FFmpegError, ValueError):
         if not decoded:
-            raise Undecodable("The file is damaged, or not the audio that it says it is.") from None
+            raise Undecodable(NOT_TAKEN) from None
 
 
 def _mono(frame: av.AudioFrame) -> Pcm:
@@ -154,18 +136,19 @@ def _mono(frame: av.AudioFrame) -> Pcm:
     samples = frame.to_ndarray()
     if not frame.format.is_planar:
         samples = samples.reshape(-1, frame.layout.nb_channels).T
-    full_scale = 2.0 ** (8 * samples.dtype.itemsize - 1) if samples.dtype.kind == "i" else 1.0
-    mixed: Pcm = samples.mean(axis=0, dtype=np.float32) / np.float32(full_scale)
+    full_scale = 1.0 if samples.dtype.kind == "f" else 2.0 ** (8 * samples.dtype.itemsize - 1)
+    middle = full_scale if samples.dtype.kind == "u" else 0.0
+    mixed: Pcm = (samples.mean(axis=0, dtype=np.float32) - np.float32(middle)) / np.float32(full_scale)
     return mixed
 
 
-def _audio_stream(streams: tuple[AudioStream, ...], codecs: set[str]) -> AudioStream:
+def _audio_stream(streams: tuple[AudioStream, ...]) -> AudioStream:
     if not streams:
         raise Undecodable("The file has no audio track.")
     context = streams[0].codec_context
     codec = getattr(context, "name", "something unknown")  # None for a codec that FFmpeg does not have
-    if codec not in codecs:
-        raise Undecodable(f"The audio is coded as {codec}; {', '.join(sorted(codecs))} are taken in this file.")
+    if codec not in DECODERS:
+        raise Undecodable(f"The audio is coded as {codec}, which is not taken here.")
     _check(context.sample_rate, context.channels)
     context.thread_count = 1
     return streams[0]

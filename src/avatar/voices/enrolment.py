@@ -7,6 +7,7 @@ say. What it needs of decoders and engines comes in as functions. CPU work runs 
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +16,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from avatar.core.audio import INPUT_RATE_HZ, Pcm, resample
-from avatar.core.errors import NoSpeech
+from avatar.core.errors import NoSpeech, Overloaded
 from avatar.core.voices import Reference
 from avatar.voices.embedding import SpeakerEncoder, Vectors, mean_vector
 from avatar.voices.folder import REFERENCE_RATE_HZ, VoiceFolder
@@ -45,11 +46,13 @@ class Cloner(Protocol):
 class Means:
     """What others do for an enrolment.
 
-    `decode`: an encoded file to float32[n] at 24 kHz, of at most `MAX_S`. `speech`: the speech probability of each
+    `decode`: an encoded file to float32[n] at 24 kHz, of at most `MAX_S`. `recognise`: raises `BadAudio` for what is no
+    audio file, at a look at its beginning. `speech`: the speech probability of each
     frame of 512 samples at 16 kHz; blocking. `transcribe`: text and language of float32[n] at 16 kHz.
     """
 
     decode: Callable[[bytes], Awaitable[Pcm]]
+    recognise: Callable[[bytes], Awaitable[None]]
     speech: Callable[[Pcm], list[float]]
     transcribe: Callable[[Pcm, str | None], Awaitable[tuple[str, str | None]]]
 
@@ -79,6 +82,11 @@ class Enrolment:
         self._encoder: SpeakerEncoder | None = None
         self._blas = ThreadpoolController()
         self._loading = asyncio.Lock()
+
+    async def recognise(self, data: bytes) -> None:
+        """Raises `BadAudio` for what is no audio file; what nobody has time to look at passes."""
+        with suppress(Overloaded):
+            await self._means.recognise(data)
 
     async def study(self, data: bytes, on_step: OnStep) -> Studied:
         """Decode, trim, judge, embed. Raises `BadAudio`, `NoSpeech` or `BufferLimit` for what cannot be used (`Unfit`

@@ -27,7 +27,7 @@ class JobPolicy:
 
 class Jobs:
     """`work(key, attempt)` does one attempt, the first being 1, and records its own success and that it began.
-    `failed(key, error, again)` records a failure; with `again` another attempt follows."""
+    `failed(key, error, again)` records a failure; with `again` another attempt follows. What it raises is logged."""
 
     def __init__(
         self,
@@ -103,7 +103,10 @@ class Jobs:
         )
         told = self._in_our_words(error)
         may_pass = attempt < self._policy.attempts and not isinstance(told, ClientError | SetupError)
-        await self._failed(key, told, may_pass or key in self._renewed)
+        try:
+            await self._failed(key, told, may_pass or key in self._renewed)
+        except Exception:
+            logger.exception("that the job %s failed could not be recorded", key)
         return may_pass
 
     def _in_our_words(self, error: Exception) -> Exception:

@@ -1,7 +1,7 @@
 """The voice library: every profile, what becomes of each, and which of them can speak now.
 
-The profiles are few and live in memory; each change is in the store before it is seen. A voice is `ready` only once all
-its files are whole. One instance a server. Knows no transport.
+The profiles are few and live in memory; each change, but for a failure, is in the store before it is seen. A voice is
+`ready` only once all its files are whole. One instance a server. Knows no transport.
 """
 
 import asyncio
@@ -99,6 +99,8 @@ class VoiceLibrary:
         self._started = False
         self._jobs = Jobs(self._work, self._failed, policy)
         self._changing = asyncio.Lock()
+        self._door = asyncio.Lock()
+        """Uploads are looked at one at a time: however many come, one is in memory."""
 
     @classmethod
     async def open(
@@ -179,29 +181,36 @@ class VoiceLibrary:
         """Save a recording and begin its enrolment: the profile, and whether it is new.
 
         The same recording under the same name and owner is the same voice; one that failed is tried again. Raises
-        `BadMessage` for a consent of a day to come, `BufferLimit`, `Overloaded`.
+        `BadMessage` for a consent of a day to come, `BadAudio` for what is no audio file, `BufferLimit`, `Overloaded`.
         """
         if new.consent_date > (_now() + _AHEAD).date():
             raise BadMessage("`consent_date` is to come yet: give the day on which the speaker agreed.")
         self._jobs.check_room()
         received, sha256 = await _disk(self._folder.receive, file, MAX_UPLOAD_BYTES)
-        async with self._changing:
-            for profile in self._profiles.values():
-                if (profile.content_sha256, profile.name, profile.owner) == (sha256, new.name, new.owner):
-                    received.unlink()
-                    again = profile.status in ("failed", "cancelled")
-                    return (await self._enrol(profile) if again else profile), False
-            now = _now()
-            profile = VoiceProfile(
-                id=f"voice_{secrets.token_urlsafe(16)}",
-                status="queued",
-                created_at=now,
-                updated_at=now,
-                content_sha256=sha256,
-                **vars(new),
-            )
-            await _disk(self._folder.take, profile.id, received)
-            return await self._enrol(profile), True
+        try:
+            async with self._door:
+                await self.enrolment.recognise(await _disk(received.read_bytes))
+            async with self._changing:
+                return await self._add(received, sha256, new)
+        finally:
+            await _disk(received.unlink, missing_ok=True)
+
+    async def _add(self, received: Path, sha256: str, new: NewVoice) -> tuple[VoiceProfile, bool]:
+        for profile in self._profiles.values():
+            if (profile.content_sha256, profile.name, profile.owner) == (sha256, new.name, new.owner):
+                again = profile.status in ("failed", "cancelled")
+                return (await self._enrol(profile) if again else profile), False
+        now = _now()
+        profile = VoiceProfile(
+            id=f"voice_{secrets.token_urlsafe(16)}",
+            status="queued",
+            created_at=now,
+            updated_at=now,
+            content_sha256=sha256,
+            **vars(new),
+        )
+        await _disk(self._folder.take, profile.id, received)
+        return await self._enrol(profile), True
 
     async def change(
         self,
@@ -335,7 +344,13 @@ class VoiceLibrary:
         told = describe(error)
         status = "queued" if again else "failed"
         quality = asdict(error.quality) if isinstance(error, Unfit) else None
-        await self._update(voice_id, status=status, quality=quality, problem=told.message, problem_code=told.code)
+        changes: dict[str, Any] = {"status": status, "quality": quality}
+        changes |= {"problem": told.message, "problem_code": told.code}
+        try:
+            await self._update(voice_id, **changes)
+        except StoreError:
+            logger.error("that the voice %s is %s is not in the store: a restart tries it again", voice_id, status)
+            self._show(replace(self.get(voice_id), **changes))
 
     async def _update(self, voice_id: str, **changes: Any) -> VoiceProfile:
         async with self._changing:
@@ -351,6 +366,9 @@ class VoiceLibrary:
     async def _save(self, profile: VoiceProfile) -> None:
         profile = replace(profile, updated_at=_now())
         await self._rows.save(profile)
+        self._show(profile)
+
+    def _show(self, profile: VoiceProfile) -> None:
         self._profiles[profile.id] = profile
         self._report(_progress_of(profile))
 

@@ -1,22 +1,36 @@
 // Models and engines: what is here and what serves, and changing both by a click.
 
+import { useState } from "react";
+
 import { type Live, useLive } from "../hooks/useLive";
-import { duration, INVENTORY, type Inventory, type Model, type Option, type Seat, size, underWay } from "../models";
+import {
+  ask,
+  duration,
+  INVENTORY,
+  type Inventory,
+  type Model,
+  type Option,
+  type Seat,
+  size,
+  underWay,
+  type Validation,
+  verdict,
+} from "../models";
 import type { Strings } from "../strings";
 import { Panel } from "./Panel";
 
 type Change = Live<Inventory>["change"];
 
 export function ModelsPanel({ strings, onClose }: { strings: Strings; onClose: () => void }) {
-  const { found, problem, change } = useLive(INVENTORY);
+  const live = useLive(INVENTORY);
   return (
-    <Panel title={strings.models.title} problem={problem} strings={strings} onClose={onClose}>
-      {found && <Lists inventory={found} strings={strings} change={change} />}
+    <Panel title={strings.models.title} problem={live.problem} strings={strings} onClose={onClose}>
+      {live.found && <Lists inventory={live.found} strings={strings} live={live} />}
     </Panel>
   );
 }
 
-function Lists({ inventory, strings, change }: { inventory: Inventory; strings: Strings; change: Change }) {
+function Lists({ inventory, strings, live }: { inventory: Inventory; strings: Strings; live: Live<Inventory> }) {
   const { gpu } = inventory;
   return (
     <>
@@ -26,13 +40,13 @@ function Lists({ inventory, strings, change }: { inventory: Inventory; strings: 
       </h3>
       <ul>
         {inventory.seats.map((seat) => (
-          <SeatRow key={seat.stage} seat={seat} strings={strings} change={change} />
+          <SeatRow key={seat.stage} seat={seat} strings={strings} change={live.change} />
         ))}
       </ul>
       <h3>{strings.models.weights}</h3>
       <ul>
         {inventory.models.map((model) => (
-          <ModelRow key={model.key} model={model} strings={strings} change={change} />
+          <ModelRow key={model.key} model={model} strings={strings} live={live} />
         ))}
       </ul>
     </>
@@ -83,8 +97,9 @@ function choices({ engine, models, why_not }: Option) {
   }));
 }
 
-function ModelRow({ model, strings, change }: { model: Model; strings: Strings; change: Change }) {
+function ModelRow({ model, strings, live }: { model: Model; strings: Strings; live: Live<Inventory> }) {
   const words = strings.models;
+  const { lines, validate } = useVerdict(model, words, live);
   const { download } = model;
   const active = underWay(download) || download?.state === "paused";
   const facts = [
@@ -100,13 +115,29 @@ function ModelRow({ model, strings, change }: { model: Model; strings: Strings; 
         <small>{facts.filter(Boolean).join(" · ")}</small>
         {active && <progress value={download?.fraction ?? undefined} aria-label={model.title} />}
         {download && <small className="news">{told(download, words)}</small>}
-        {model.problems.map((problem) => (
-          <small key={problem}>{problem}</small>
+        {(lines ?? model.problems).map((line) => (
+          <small key={line} className="verdict">
+            {line}
+          </small>
         ))}
       </div>
-      <Actions model={model} words={words} change={change} />
+      <Actions model={model} words={words} change={live.change} validate={validate} />
     </li>
   );
+}
+
+/** What a validation found, until another download or a deletion. */
+function useVerdict(model: Model, words: Strings["models"], { attempt }: Live<Inventory>) {
+  const [asked, setAsked] = useState<{ after: string | undefined; found: Validation | null } | null>(null);
+  const after = model.download?.state;
+  const validate = () => {
+    setAsked({ after, found: null });
+    void attempt(async () => {
+      setAsked({ after, found: await ask<Validation>("POST", `/api/models/${model.key}/validate`) });
+    }).then((succeeded) => succeeded || setAsked(null));
+  };
+  if (asked === null || asked.after !== after || model.state === "absent") return { lines: null, validate };
+  return { lines: asked.found ? verdict(asked.found, words) : [words.validating], validate };
 }
 
 function told(download: NonNullable<Model["download"]>, words: Strings["models"]): string {
@@ -117,7 +148,14 @@ function told(download: NonNullable<Model["download"]>, words: Strings["models"]
   return [words.job[state], speed, time, message].filter(Boolean).join(" · ");
 }
 
-function Actions({ model, words, change }: { model: Model; words: Strings["models"]; change: Change }) {
+interface ActionsOf {
+  model: Model;
+  words: Strings["models"];
+  change: Change;
+  validate: () => void;
+}
+
+function Actions({ model, words, change, validate }: ActionsOf) {
   const path = `/api/models/${model.key}`;
   const button = (text: string, act: () => void) => (
     <button className="plain" onClick={act}>
@@ -135,6 +173,7 @@ function Actions({ model, words, change }: { model: Model; words: Strings["model
   return (
     <>
       {model.state !== "present" && button(words.download, download)}
+      {model.state !== "absent" && button(words.validate, validate)}
       {model.state !== "absent" &&
         model.used_by.length === 0 &&
         button(words.remove, () => {

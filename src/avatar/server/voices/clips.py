@@ -6,8 +6,7 @@ import soundfile
 from fastapi import Response, UploadFile
 
 from avatar.conversation.voices import Speech
-from avatar.core.errors import BadAudio, BadMessage, BufferLimit
-from avatar.media.formats import HEAD_BYTES, NOT_TAKEN, parser_for
+from avatar.core.errors import BadMessage, BufferLimit
 from avatar.server.provenance import Provenance
 from avatar.voices.library import MAX_UPLOAD_BYTES
 
@@ -15,17 +14,10 @@ PRIVATE = {"Cache-Control": "private, no-store"}
 SAY_TIMEOUT_S = 60.0
 
 
-async def recording(upload: UploadFile | None) -> UploadFile:
-    """The upload, if it is there, begins like audio and is not too large.
-
-    Raises `BadMessage`, `BadAudio`, `BufferLimit`.
-    """
+def recording(upload: UploadFile | None) -> UploadFile:
+    """The upload, if it is there and not too large. Raises `BadMessage`, `BufferLimit`."""
     if upload is None:
         raise BadMessage("There is no recording: send it as the form field `audio`.")
-    head = await upload.read(HEAD_BYTES)
-    await upload.seek(0)
-    if parser_for(head) is None:
-        raise BadAudio(NOT_TAKEN)
     if (upload.size or 0) > MAX_UPLOAD_BYTES:
         raise BufferLimit(f"The recording is larger than {MAX_UPLOAD_BYTES // 1_000_000} MB.")
     return upload

@@ -29,7 +29,7 @@ def once(library: LibraryNow, speaker: Speaker, provenance: Provenance) -> APIRo
 
     @routes.post("/extract-embedding")
     async def extract(audio: Annotated[UploadFile, File()]) -> EmbeddingOut:
-        data = await (await recording(audio)).read()
+        data = await recording(audio).read()
         embedding, duration_s = await library().enrolment.embed(data)
         return EmbeddingOut(embedding=embedding.tolist(), duration=round(duration_s, 3), model="ge2e-speaker")
 
@@ -41,7 +41,7 @@ def once(library: LibraryNow, speaker: Speaker, provenance: Provenance) -> APIRo
         reference_text: Annotated[Words | None, Form()] = None,
     ) -> Response:
         """Speak `text` like the recording: a WAV file."""
-        data = await (await recording(audio)).read()
+        data = await recording(audio).read()
         with speaker() as tts:
             speech = await _like(library(), tts, data, reference_text, text, language)
         return wav(await provenance.mark(speech), provenance)

@@ -51,7 +51,7 @@ def upload(library: LibraryNow) -> Callable[..., Any]:
             reference_text=reference_text,
             owner=owner,
         )
-        sent = await recording(audio or file)
+        sent = recording(audio or file)
         profile, is_new = await library().add(sent.file, new)
         response.status_code = 202 if is_new or profile.status in ("queued", "enrolling") else 200
         return profile

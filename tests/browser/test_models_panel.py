@@ -16,9 +16,9 @@ from avatar.server import pages
 from tests.browser.scripted_server import WAIT_S
 from tests.fakes.gpu import GIB, FakeGpu
 from tests.fakes.tts import FakeTextToSpeech
+from tests.integration.hub_server import TINY, WHOLE, Fault, Hub, hub
+from tests.integration.models_client import received
 from tests.integration.serving import Server, fake_engines, serving, settings_for, settled
-from tests.integration.test_hub_http import TINY, WHOLE, Fault, Hub, hub
-from tests.integration.test_models_api import received
 
 __all__ = ["hub"]  # the fixture
 

@@ -1,177 +1,19 @@
 """Fetching from hubs, against a local server that speaks both protocols and fails on demand."""
 
 import asyncio
-import hashlib
-import os
 import socket
-import sys
-from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import huggingface_hub.constants
 import pytest
-import pytest_asyncio
-from aiohttp import web
 
 from avatar.hub import catalog, presence
 from avatar.hub.catalog import Model, ModelFile
 from avatar.hub.fetch import Result, fetch
 from avatar.hub.source import Progress
 from avatar.hub.verify import verify
+from tests.integration.hub_server import CONFIG, TINY, WEIGHTS, WHOLE, Fault, Hub, hub, set_hf_endpoint, sha256
 
-WEIGHTS = bytes(range(256)) * 4096  # 1 MiB
-CONFIG = b'{"layers": 2}'
-REVISION = "c0ffee" * 6 + "cafe"
-TINY = Model(
-    "tiny",
-    "stt",
-    "Tiny",
-    "MIT",
-    (ModelFile("config.json"), ModelFile("sub/model.bin")),
-    huggingface="org/tiny",
-    modelscope="mirror/tiny",
-)
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-@dataclass
-class Fault:
-    """What happens to one request instead of a whole answer."""
-
-    status: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
-    cut_after_bytes: int | None = None
-    stall: bool = False
-    """Then hold the connection open instead of closing it."""
-    body: bytes | None = None
-    ignore_range: bool = False
-
-
-@dataclass
-class Hub:
-    """Both hubs in one: `repos[repo][path]` is served, `faults[path]` are played one a request."""
-
-    url: str = ""
-    repos: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    declared: dict[str, str] = field(default_factory=dict)
-    """Hashes that the metadata tells wrongly, by path."""
-    faults: dict[str, deque[Fault]] = field(default_factory=lambda: defaultdict(deque))
-    metadata_status: int = 200
-    requests: list[tuple[str, str]] = field(default_factory=list)
-    """(path of the request, its Range header)"""
-    authorizations: set[str | None] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.app = web.Application()
-        self.app.add_routes(
-            [
-                web.get("/api/models/{repo:[^/]+/[^/]+}", self._hf_info),
-                web.get("/api/v1/models/{repo:[^/]+/[^/]+}/repo/files", self._modelscope_files),
-                web.get("/models/{repo:[^/]+/[^/]+}/resolve/master/{path:.+}", self._file),
-                web.get("/{repo:[^/]+/[^/]+}/resolve/" + REVISION + "/{path:.+}", self._file),
-            ]
-        )
-
-    def ranges(self, path: str) -> list[str]:
-        """The Range headers of the requests for one file, in order."""
-        return [asked for url, asked in self.requests if url.endswith(path)]
-
-    def metadata_requests(self) -> int:
-        return sum("/api/" in url for url, _ in self.requests)
-
-    def _note(self, request: web.Request) -> None:
-        self.requests.append((request.path, request.headers.get("Range", "")))
-        self.authorizations.add(request.headers.get("Authorization"))
-
-    async def _hf_info(self, request: web.Request) -> web.Response:
-        self._note(request)
-        if self.metadata_status != 200:
-            return web.Response(status=self.metadata_status)
-        repo = request.match_info["repo"]
-        if repo not in self.repos:
-            return web.json_response(
-                {"error": "Repository not found"}, status=404, headers={"X-Error-Code": "RepoNotFound"}
-            )
-        siblings = []
-        for path, data in self.repos[repo].items():
-            entry: dict[str, object] = {"rfilename": path, "size": len(data), "blobId": "0" * 40}
-            if path.endswith(".bin"):
-                digest = self.declared.get(path, sha256(data))
-                entry["lfs"] = {"sha256": digest, "size": len(data), "pointerSize": 134}
-            siblings.append(entry)
-        return web.json_response(
-            {"id": repo, "sha": REVISION, "siblings": siblings if "blobs" in request.query else []}
-        )
-
-    async def _modelscope_files(self, request: web.Request) -> web.Response:
-        self._note(request)
-        repo = request.match_info["repo"]
-        if repo not in self.repos:
-            return web.json_response({"Code": 10010205001, "Message": "not found"}, status=404)
-        listed = [{"Path": "sub", "Type": "tree", "Size": 0}] + [
-            {"Path": path, "Type": "blob", "Size": len(data), "Sha256": sha256(data)}
-            for path, data in self.repos[repo].items()
-        ]
-        return web.json_response({"Code": 200, "Data": {"Files": listed}})
-
-    async def _file(self, request: web.Request) -> web.StreamResponse:
-        self._note(request)
-        path = request.match_info["path"]
-        fault = self.faults[path].popleft() if self.faults[path] else Fault()
-        if fault.status:
-            return web.Response(status=fault.status, headers=fault.headers)
-        data = self.repos[request.match_info["repo"]][path] if fault.body is None else fault.body
-        begin = 0 if fault.ignore_range else request.http_range.start or 0
-        if begin > len(data):
-            return web.Response(status=416)
-        response = web.StreamResponse(status=206 if begin else 200)
-        response.content_length = len(data) - begin
-        if begin:
-            response.headers["Content-Range"] = f"bytes {begin}-{len(data) - 1}/{len(data)}"
-        await response.prepare(request)
-        await response.write(data[begin : None if fault.cut_after_bytes is None else begin + fault.cut_after_bytes])
-        if fault.stall:
-            await asyncio.Event().wait()  # until the client goes away
-        if fault.cut_after_bytes is not None:
-            assert request.transport is not None
-            request.transport.close()
-        return response
-
-
-@asynccontextmanager
-async def serving(app: web.Application) -> AsyncIterator[str]:
-    runner = web.AppRunner(app, handler_cancellation=True)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
-def set_hf_endpoint(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """What HF_ENDPOINT does when huggingface_hub is imported."""
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", url)
-    template = url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-
-
-@pytest_asyncio.fixture
-async def hub(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hub]:
-    """A hub whose Hugging Face side has the model `tiny`; its ModelScope side is empty."""
-    hub = Hub(repos={"org/tiny": {"config.json": CONFIG, "sub/model.bin": WEIGHTS, "README.md": b"#"}})
-    async with serving(hub.app) as hub.url:
-        set_hf_endpoint(monkeypatch, hub.url)
-        monkeypatch.setenv("MODELSCOPE_DOMAIN", hub.url)
-        monkeypatch.setitem(catalog.MODELS, "tiny", TINY)
-        yield hub
+__all__ = ["hub"]  # the fixture
 
 
 class Run:
@@ -206,9 +48,6 @@ class Run:
             for path in self.folder.rglob("*")
             if path.is_file() and path.name != presence.MANIFEST
         }
-
-
-WHOLE = {"config.json": CONFIG, "sub/model.bin": WEIGHTS}
 
 
 async def test_a_model_is_fetched_checked_and_recorded(
@@ -425,65 +264,3 @@ async def test_a_folder_copied_by_hand_is_used_and_never_written_to(hub: Hub, tm
     assert result == Result("tiny", tmp_path / "org/tiny")
     assert not hub.requests
     assert {path.name for path in (tmp_path / "org/tiny").iterdir()} == {"config.json", "sub"}
-
-
-def command(
-    tmp_path: Path, hub: Hub, **changes: str
-) -> tuple[dict[str, str], Callable[..., Awaitable[tuple[int, str]]]]:
-    """Its environment, and `avatar models` with arguments: exit status and output. `changes`: to the model `tiny`."""
-    program = (
-        "from dataclasses import replace\n"
-        "from avatar.hub import catalog\n"
-        "from tests.integration.test_hub_http import TINY\n"
-        f"catalog.MODELS['tiny'] = replace(TINY, **{changes!r})\n"
-        "from avatar.cli import main\n"
-        "main()"
-    )
-    environment = {**os.environ, "AVATAR_MODELS_DIR": str(tmp_path), "HF_ENDPOINT": hub.url}
-
-    async def avatar_models(*arguments: str) -> tuple[int, str]:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", program, "models", *arguments),
-            env=environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        output, _ = await process.communicate()
-        assert process.returncode is not None
-        return process.returncode, output.decode()
-
-    return environment, avatar_models
-
-
-async def test_the_command_asks_before_it_fetches_what_has_terms(hub: Hub, tmp_path: Path) -> None:
-    _, avatar_models = command(tmp_path, hub, terms="CC BY-NC 4.0: not for commercial use")
-    code, output = await avatar_models("fetch", "tiny")
-    assert code == 1
-    assert output.splitlines() == [
-        "Tiny is licensed under CC BY-NC 4.0: not for commercial use.",
-        "tiny is not fetched: run again with --accept-terms to accept its licence.",
-    ]
-    assert not hub.requests
-    code, output = await avatar_models("fetch", "tiny", "--accept-terms")
-    assert (code, output.splitlines()[0]) == (0, "Tiny is licensed under CC BY-NC 4.0: not for commercial use.")
-    code, output = await avatar_models("fetch", "tiny")  # once it is here nobody is asked again
-    assert (code, output.splitlines()[-1]) == (0, f"tiny: was here already: {tmp_path / 'tiny'}")
-
-
-async def test_the_command_fetches_through_hf_endpoint_and_verifies_offline(hub: Hub, tmp_path: Path) -> None:
-    environment, avatar_models = command(tmp_path, hub)
-    assert await avatar_models("path", "tiny") == (1, f"tiny is not in {tmp_path}: run `avatar models fetch tiny`.\n")
-    code, output = await avatar_models("fetch", "tiny")
-    assert (code, output.splitlines()[-1]) == (0, f"tiny: fetched from huggingface: {tmp_path / 'tiny'}")
-    assert await avatar_models("path", "tiny") == (0, f"{tmp_path / 'tiny'}\n")
-    environment["HF_ENDPOINT"] = "http://127.0.0.1:9"
-    assert await avatar_models("verify") == (0, "tiny: ok\n")
-    (tmp_path / "tiny/sub/model.bin").write_bytes(WEIGHTS[::-1])
-    code, output = await avatar_models("verify", "tiny")
-    assert (code, output) == (1, "tiny: sub/model.bin: wrong hash. Run `avatar models fetch tiny`.\n")
-    environment["MODELSCOPE_DOMAIN"] = "http://127.0.0.1:9"
-    code, output = await avatar_models("fetch", "tiny")
-    assert code == 1
-    assert "tiny: not fetched." in output
-    assert "cannot be reached" in output

@@ -149,6 +149,17 @@ async def test_consent_is_needed(client: VoiceClient, recording: bytes) -> None:
         assert "consent" in problem["detail"]
 
 
+async def test_no_field_takes_control_characters(client: VoiceClient, recording: bytes) -> None:
+    for field in ("owner", "reference_text", "consent_statement"):
+        for text in ("\0", "Sam\0", "a\x1bb"):
+            status, problem = await client.upload(recording, **{field: text})
+            assert (status, problem["detail"]) == (
+                400,
+                f"The request is wrong: body.{field}: It holds control characters: send plain text.",
+            )
+    assert (await client.call("GET", "/api/voice-profiles?status=all"))[1]["voices"] == []
+
+
 async def test_more_than_the_limit_is_refused_before_it_is_kept(client: VoiceClient) -> None:
     status, problem = await client.upload(b"RIFF____WAVE" + bytes(21_000_000))
     assert (status, problem["code"]) == (413, "BUFFER_LIMIT")

@@ -1,17 +1,27 @@
 """What the routes of voices take and give, as models."""
 
+import unicodedata
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from avatar.core.voices import VoiceStatus
 
 MAX_TEXT_CHARS = 2_000
 MAX_BATCH = 20
 
-Line = Annotated[str, StringConstraints(strip_whitespace=True, max_length=80)]
-Words = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2_000)]
+
+def _plain(text: str) -> str:
+    """As it is. Raises for NUL and its kin, which nobody types."""
+    if any(unicodedata.category(char) == "Cc" and not char.isspace() for char in text):
+        raise PydanticCustomError("control_characters", "It holds control characters: send plain text")
+    return text
+
+
+Line = Annotated[str, StringConstraints(strip_whitespace=True, max_length=80), AfterValidator(_plain)]
+Words = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2_000), AfterValidator(_plain)]
 Language = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]+)*$", max_length=16)]
 Spoken = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_TEXT_CHARS)]
 

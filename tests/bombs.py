@@ -11,28 +11,27 @@ import soundfile
 
 
 def flac_silence(seconds: int) -> bytes:
-    return _minutes(seconds // 60, "FLAC", "PCM_16")
-
-
-def ogg_silence(seconds: int) -> bytes:
-    """Opus at its lowest rate."""
-    return _minutes(seconds // 60, "OGG", "OPUS")
-
-
-def _minutes(count: int, form: str, subtype: str) -> bytes:
     file = io.BytesIO()
     minute = np.zeros(60 * 8_000, np.float32)
-    with soundfile.SoundFile(file, "w", 8_000, 1, subtype, format=form) as sound:
-        for _ in range(count):
+    with soundfile.SoundFile(file, "w", 8_000, 1, "PCM_16", format="FLAC") as sound:
+        for _ in range(seconds // 60):
             sound.write(minute)
     return file.getvalue()
 
 
 def webm_silence(seconds: int) -> bytes:
-    """Packets of six empty Opus frames, 120 ms for 14 bytes (RFC 6716, section 3.2.5)."""
+    return _opus_silence(seconds, "webm")
+
+
+def ogg_silence(seconds: int) -> bytes:
+    return _opus_silence(seconds, "ogg")
+
+
+def _opus_silence(seconds: int, form: str) -> bytes:
+    """Packets of six empty frames, 120 ms for 14 bytes (RFC 6716, section 3.2.5): nothing that takes long to encode."""
     packet_bytes, packet_ms = b"\xfb\x06" + b"\xff\xfe" * 6, 120
     file = io.BytesIO()
-    with av.open(file, "w", format="webm", options={"live": "1"}) as container:
+    with av.open(file, "w", format=form, options={"live": "1"} if form == "webm" else {}) as container:
         stream = container.add_stream("libopus", rate=48_000, layout="mono")
         container.start_encoding()
         for pts_ms in range(0, seconds * 1000, packet_ms):

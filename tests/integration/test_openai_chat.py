@@ -197,6 +197,31 @@ async def test_what_is_told_of_a_wrong_body(talk: Talk, body: Any, code: str, pa
     assert param is None or param in error["message"]
 
 
+async def test_null_is_as_good_as_nothing(talk: Talk) -> None:
+    """As libraries have it that write out every field they know; and what an earlier answer refused."""
+    function = {"name": "time", "description": None, "parameters": None, "strict": None}
+    nothing = dict.fromkeys(("max_tokens", "stop", "tool_choice", "response_format", "parallel_tool_calls", "user"))
+    refused = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}], "tool_calls": None}
+    options = {"stream": True, "stream_options": {"include_usage": None}}
+    body = nothing | options | {
+        "messages": [*HELLO, refused, {"role": "user", "content": "Please."}],
+        "tools": [{"type": "function", "function": function}],
+    }  # fmt: skip
+    async with aiohttp.ClientSession() as http, http.post(f"{talk.server.url}/v1/chat/completions", json=body) as answer:
+        assert (await answer.text()).endswith("data: [DONE]\n\n")
+    assert [(m.role, m.content) for m in talk.fakes.llm.requests[0]][2:] == [("assistant", "No."), ("user", "Please.")]
+    assert [tool.name for tool in talk.fakes.llm.tools[0]] == ["time"]
+
+
+async def test_every_answer_has_an_id_to_ask_about(talk: Talk) -> None:
+    answer = await talk.client.chat.completions.create(model="x", messages=HELLO)
+    with pytest.raises(openai.BadRequestError) as refusal:
+        await talk.client.chat.completions.create(model="x", messages=[])
+    assert answer._request_id is not None
+    assert answer._request_id.startswith("req_")
+    assert refusal.value.request_id not in (None, answer._request_id)
+
+
 async def test_an_answer_in_json(talk: Talk) -> None:
     llm, schema = talk.fakes.llm, {"type": "object", "properties": {"city": {"type": "string"}}}
     named = {"type": "json_schema", "json_schema": {"name": "place", "schema": schema, "strict": True}}

@@ -84,6 +84,13 @@ async def test_wrong_requests(talk: Talk, wrong: dict[str, Any]) -> None:
     assert refusal.value.param == next(iter(wrong))
 
 
+async def test_null_is_as_good_as_nothing(talk: Talk) -> None:
+    nothing = dict.fromkeys(("voice", "instructions", "speed", "response_format", "stream_format"))
+    url, body = f"{talk.server.url}/v1/audio/speech", {"model": "x", "input": "Hi.", **nothing}
+    async with aiohttp.ClientSession() as http, http.post(url, json=body) as answer:
+        assert (answer.status, answer.content_type) == (200, "audio/mpeg")
+
+
 async def test_speech_as_events(talk: Talk) -> None:
     asked = {"model": "x", "voice": "hum", "input": TEXT, "response_format": "pcm", "stream_format": "sse"}
     async with (

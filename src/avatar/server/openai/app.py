@@ -11,6 +11,7 @@ def create(service: Service, *more: APIRouter) -> FastAPI:
     app = FastAPI(title="AVATAR, as OpenAI's clients know it", docs_url=None, redoc_url=None)
     errors.install(app)
     app.add_middleware(streams.BoundedBody, max_bytes=service.max_body_bytes)
+    app.add_middleware(streams.RequestIds)
     for routes in (models, completions, transcriptions, speech):
         app.include_router(routes.router(service))
     for others in more:

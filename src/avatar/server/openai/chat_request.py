@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from avatar.engines.base import Message, Tool, ToolCall
+from avatar.server.openai.body import Body
 from avatar.server.openai.errors import WrongField, unsupported
 
 MAX_STOPS = 4
@@ -14,28 +15,29 @@ MAX_TOOLS = 128
 """OpenAI's own bounds on stop sequences and tools."""
 
 
-class Part(BaseModel):
-    """A piece of a message; only text is understood here."""
+class Part(Body):
+    """A piece of a message; only text is understood here, and what an earlier answer refused is text."""
 
     type: str
     text: str = ""
+    refusal: str = ""
 
 
-class Function(BaseModel):
+class Function(Body):
     """A call, as the model once wrote it."""
 
     name: str
     arguments: str = "{}"
 
 
-class Call(BaseModel):
+class Call(Body):
     """A tool call of an earlier answer."""
 
     id: str
     function: Function
 
 
-class ChatMessage(BaseModel):
+class ChatMessage(Body):
     """One message of the conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
@@ -52,12 +54,12 @@ class ChatMessage(BaseModel):
     def _text(self) -> str:
         if isinstance(self.content, str | None):
             return self.content or ""
-        if any(part.type != "text" for part in self.content):
+        if any(part.type not in ("text", "refusal") for part in self.content):
             raise unsupported("messages", "The language model here reads text alone.")
-        return "\n".join(part.text for part in self.content)
+        return "\n".join(part.text or part.refusal for part in self.content)
 
 
-class FunctionSpec(BaseModel):
+class FunctionSpec(Body):
     """A function on offer."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -65,47 +67,47 @@ class FunctionSpec(BaseModel):
     parameters: dict[str, Any] = Field(default_factory=lambda: {"type": "object", "properties": {}})
 
 
-class ToolSpec(BaseModel):
+class ToolSpec(Body):
     """A tool on offer."""
 
     type: Literal["function"]
     function: FunctionSpec
 
 
-class ChosenFunction(BaseModel):
+class ChosenFunction(Body):
     """The function that must be called."""
 
     name: str
 
 
-class ChosenTool(BaseModel):
+class ChosenTool(Body):
     """The tool that must be called."""
 
     type: Literal["function"]
     function: ChosenFunction
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(Body):
     """How a stream is told."""
 
     include_usage: bool = False
 
 
-class JsonSchema(BaseModel):
+class JsonSchema(Body):
     """What an answer must fit; `strict` is all there is here."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
     schema_: Annotated[dict[str, Any], Field(alias="schema")] = Field(default_factory=dict)
 
 
-class ResponseFormat(BaseModel):
+class ResponseFormat(Body):
     """The form of the answer."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
 
-class ChatRequest(BaseModel):
+class ChatRequest(Body):
     """What a client may send; hints to other models (penalties, caching, …) are passed over."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]

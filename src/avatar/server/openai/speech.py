@@ -10,7 +10,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Annotated, Any, Literal, NamedTuple
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from avatar.conversation.opening import House
@@ -23,6 +23,7 @@ from avatar.engines.base import TextToSpeech
 from avatar.media.encoding import MEDIA_TYPES, RAW_FORMATS, Format, SpeechEncoder
 from avatar.media.tempo import MAX_SPEED, MIN_SPEED
 from avatar.server.openai import errors
+from avatar.server.openai.body import Body
 from avatar.server.openai.service import Service
 from avatar.server.openai.streams import EVENT_STREAM, LiveResponse, begin, events
 
@@ -38,13 +39,13 @@ STOCK_VOICES = frozenset("alloy ash ballad cedar coral echo fable marin nova ony
 """OpenAI's own. Clients name one without having chosen it, so each is the default voice here."""
 
 
-class VoiceId(BaseModel):
+class VoiceId(Body):
     """A voice by its id."""
 
     id: Annotated[str, Field(min_length=1, max_length=128)]
 
 
-class SpeechRequest(BaseModel):
+class SpeechRequest(Body):
     """The body of a request; `model` and `instructions` change nothing: there is one engine, and it takes none."""
 
     input: Annotated[str, Field(min_length=1, max_length=MAX_INPUT_CHARS)]

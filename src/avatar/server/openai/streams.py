@@ -5,6 +5,7 @@ Knows HTTP and asyncio; nothing of what is being sent.
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing
 from typing import Any, TypeVar
@@ -130,3 +131,20 @@ class BoundedBody:
             return message
 
         await self._app(scope, receive_bounded, send)
+
+
+class RequestIds:
+    """ASGI middleware: every answer has an `x-request-id`, which OpenAI's clients tell their callers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = f"req_{secrets.token_hex(16)}".encode()
+
+        async def send_named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), (b"x-request-id", request_id)]}
+            await send(message)
+
+        await self._app(scope, receive, send_named)

@@ -207,7 +207,10 @@ async def test_null_is_as_good_as_nothing(talk: Talk) -> None:
         "messages": [*HELLO, refused, {"role": "user", "content": "Please."}],
         "tools": [{"type": "function", "function": function}],
     }  # fmt: skip
-    async with aiohttp.ClientSession() as http, http.post(f"{talk.server.url}/v1/chat/completions", json=body) as answer:
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(f"{talk.server.url}/v1/chat/completions", json=body) as answer,
+    ):
         assert (await answer.text()).endswith("data: [DONE]\n\n")
     assert [(m.role, m.content) for m in talk.fakes.llm.requests[0]][2:] == [("assistant", "No."), ("user", "Please.")]
     assert [tool.name for tool in talk.fakes.llm.tools[0]] == ["time"]

@@ -219,8 +219,9 @@ async def test_which_tools_the_model_gets(talk: Talk) -> None:
         assert talk.fakes.llm.samplings[-1].tool_choice == "tests-add"
         response = await ask(line, tools=tools, tool_choice={"type": "mcp", "server_label": "tests", "name": "long"})
         assert response["status"] == "failed"
+        assert response["status_details"]["error"]["type"] == "invalid_request_error"
         await line.send("response.create", response={"tool_choice": {"type": "mcp", "server_label": "x"}})
-        await line.until("error", 2)
+        await line.until("error")
         await line.send("response.create", response={"conversation": "none", "tools": [TESTS]})
         assert (await line.until("error"))["error"]["param"] == "response.tools"
 

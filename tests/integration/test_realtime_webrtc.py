@@ -386,6 +386,13 @@ async def test_the_server_hangs_up_when_it_ends(tmp_path: Path, fakes: Fakes) ->
         await caller.aclose()
 
 
+async def test_a_server_that_ends_waits_for_the_calls_that_are_hanging_up(talk: Talk) -> None:
+    async with calling(talk.server.url) as caller:
+        talk.server.service.calls.hang_up(caller.location.rpartition("/")[2])
+        await talk.server.service.calls.aclose()
+        assert is_free(talk.server)
+
+
 # --- keys -------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from avatar.conversation.opening import VOICE_DELETED
 from avatar.conversation.plan import Plan, Said
 from avatar.core.audio import Pcm
+from avatar.core.errors import Problem
 from avatar.core.events import (
     ErrorOccurred,
     ReplyAudioFrame,
@@ -179,6 +180,7 @@ class Answers:
     def pay(self) -> None:
         """Answer what was said while another answer went on, once nothing is in the way."""
         if self._owes_answer and self.active is None and not self._hearing.untold and self._hearing.speech is None:
+            self._owes_answer = False  # also when there can be none, which is told once
             self.create_unbidden()
 
     def _settle(self) -> list[str]:
@@ -275,8 +277,8 @@ class Answers:
             case "interrupted":
                 self._end(event.turn_id, "cancelled", "turn_detected")
             case _:
-                code = problem.code.lower() if problem else "server_error"
-                self._end(event.turn_id, "failed", error={"type": "server_error", "code": code})
+                self._end(event.turn_id, "failed", error=_why(problem))
+                problem = None  # it was told
         if problem is not None:
             self._state.tell(self._state.events.make("error", error=errors.fields_of_problem(problem)))
         self.pay()
@@ -324,6 +326,14 @@ class Answers:
                 events += told
                 self._tool_calls.await_approval(request_id, called)
         return events
+
+
+def _why(problem: Problem | None) -> dict[str, str]:
+    """Why a response failed, for its end. No `error` of its own tells it as well: there are clients that hang up then."""
+    if problem is None:
+        return {"type": "server_error", "code": "server_error"}
+    told = errors.fields_of_problem(problem)
+    return {name: told[name] for name in ("type", "code", "message")}
 
 
 def _pieces(arguments: str) -> list[str]:

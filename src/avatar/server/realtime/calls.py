@@ -70,13 +70,17 @@ class Calls:
         self._servers = servers
         self._send_timeout_s = send_timeout_s
         self._live: dict[str, tuple[_Progress, asyncio.Task[None]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        """Of the live calls, and of those that are hanging up."""
 
     async def begin(self, offer: str, settings: Session, secret: str | None, *, is_beta: bool) -> tuple[str, str]:
         """A new call's id and our answer; it goes on by itself. Raises `BadMessage`, `CapacityError`, `Overloaded`."""
         call_id, progress = mint("rtc"), _Progress(secret)
         task = asyncio.create_task(self._hold(offer, settings, progress, is_beta=is_beta), name=f"call {call_id}")
         self._live[call_id] = progress, task
+        self._tasks.add(task)
         task.add_done_callback(lambda _: self._live.pop(call_id, None))
+        task.add_done_callback(self._tasks.discard)
         try:
             return call_id, await progress.answered
         except BaseException:
@@ -110,10 +114,9 @@ class Calls:
 
     async def aclose(self) -> None:
         """Hang up on everybody."""
-        tasks = [task for _, task in self._live.values()]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _hold(self, offer: str, settings: Session, progress: _Progress, *, is_beta: bool) -> None:
         try:

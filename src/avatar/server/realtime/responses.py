@@ -196,7 +196,7 @@ class Response:
         reason: Reason | None = None,
         error: Mapping[str, str] | None = None,
     ) -> list[Event]:
-        """The end, once: what is unfinished is ended first. `error` (`type`, `code`) is why it failed."""
+        """The end, once: what is unfinished is ended first. `error` (`type`, `code`, `message`) is why it failed."""
         assert not self._over, "a response ends once"
         self._over = True
         events = self.end_message("completed" if status == "completed" else "incomplete")

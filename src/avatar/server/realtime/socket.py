@@ -77,8 +77,8 @@ def router(
 
 
 def _is_beta(socket: WebSocket, offered: Sequence[str]) -> bool:
-    header = socket.headers.get("openai-beta", "")
-    return socket.query_params.get("beta") == "1" or header == "realtime=v1" or BETA_SUBPROTOCOL in offered
+    asked = [one.strip() for one in socket.headers.get("openai-beta", "").split(",")]  # of other betas too, perhaps
+    return socket.query_params.get("beta") == "1" or "realtime=v1" in asked or BETA_SUBPROTOCOL in offered
 
 
 def _settings(socket: WebSocket, house: House) -> Session:

@@ -33,6 +33,8 @@ MAX_BUFFERED_BYTES = 1 << 20
 """What may wait in the data channel before more is given to it."""
 MAX_WAITING = 4096
 """A client that lets so many events wait reads nothing."""
+MAX_CAME = 256
+"""A client that sends so many before there is a session to read them is hung up on; each has at most 256 KiB."""
 
 
 class _Gone(Exception):
@@ -64,7 +66,7 @@ class Call:
         self._channel: RTCDataChannel | None = None
         self._microphone: MediaStreamTrack | None = None
         self._opened, self._gone = asyncio.Event(), asyncio.Event()
-        self._came: asyncio.Queue[str | bytes] = asyncio.Queue()
+        self._came: asyncio.Queue[str | bytes] = asyncio.Queue(MAX_CAME)
         self._waiting: deque[str] = deque()
         self._more, self._less = asyncio.Event(), asyncio.Event()
         self._peer.on("connectionstatechange", self._state_changed)
@@ -138,10 +140,17 @@ class Call:
             return
         self._channel = channel
         channel.bufferedAmountLowThreshold = MAX_BUFFERED_BYTES // 2
-        channel.on("message", self._came.put_nowait)
+        channel.on("message", self._message_came)
         channel.on("bufferedamountlow", self._less.set)
         channel.on("close", self._hung_up)
         self._opened.set()
+
+    def _message_came(self, message: str | bytes) -> None:
+        try:
+            self._came.put_nowait(message)
+        except asyncio.QueueFull:
+            logger.debug("a client sends more than can be read")
+            self._hung_up()
 
     def _track_came(self, track: MediaStreamTrack) -> None:
         if track.kind == "audio" and self._microphone is None:

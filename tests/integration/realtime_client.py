@@ -14,6 +14,16 @@ from openai.resources.realtime.realtime import AsyncRealtimeConnection
 from avatar.core.audio import Pcm, float_to_pcm16, resample
 from tests import realtime_grammar
 from tests.integration.realtime_events import Noted
+from tests.unit.conversation import tone
+
+SPEECH, QUIET = tone(0.3, 800), tone(0.0, 900)
+HELLO = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hello."}]}
+ANSWER = "I am fine. How are you?"
+"""What the fake model says, to whatever."""
+WEATHER = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}}
+MANUAL: dict[str, Any] = {"audio": {"input": {"turn_detection": None, "transcription": {"model": "any"}}}}
+SERVER_VAD: dict[str, Any] = {"audio": {"input": {"transcription": {"model": "any"}}}}
+TEXT: dict[str, Any] = {"output_modalities": ["text"]}
 
 
 @dataclass

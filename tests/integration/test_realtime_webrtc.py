@@ -19,18 +19,14 @@ from avatar.core.audio import float_to_pcm16, resample
 from avatar.server.realtime import calls, webrtc_call
 from tests import realtime_grammar
 from tests.integration.openai_client import Talk, talking_alone, talking_openai
+from tests.integration.realtime_client import ANSWER, HELLO, MANUAL, SERVER_VAD, SPEECH
 from tests.integration.realtime_events import SPOKEN_TURN
 from tests.integration.serving import Server, fake_engines, serving, settings_for, settled
 from tests.integration.webrtc_client import Caller, calling, post
-from tests.unit.conversation import Fakes, tone
+from tests.unit.conversation import Fakes
 
-SPEECH, QUIET = tone(0.3, 800), tone(0.0, 900)
-ANSWER = "I am fine. How are you?"
 LONG = "One two three four five. Six seven eight nine ten. Eleven twelve thirteen fourteen fifteen."
 KEY = "a-key-of-this-test-0123456789"
-HELLO = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Hello."}]}
-TRANSCRIBED: dict[str, Any] = {"audio": {"input": {"transcription": {"model": "any"}}}}
-MANUAL: dict[str, Any] = {"audio": {"input": {"turn_detection": None, "transcription": {"model": "any"}}}}
 PLAYING = {"output_audio_buffer.started", "output_audio_buffer.stopped"}
 
 
@@ -52,7 +48,7 @@ def is_free(server: Server) -> bool:
 async def test_a_spoken_conversation(talk: Talk) -> None:
     async with calling(talk.server.url) as caller:
         assert caller.location.startswith("/v1/realtime/calls/rtc_")
-        await caller.update(**TRANSCRIBED)
+        await caller.update(**SERVER_VAD)
         await caller.speak(SPEECH)
         await caller.until("output_audio_buffer.stopped")
         told = [type_ for type_ in caller.order[3:] if type_ not in PLAYING]

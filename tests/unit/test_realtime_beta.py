@@ -11,6 +11,7 @@ from avatar.server.realtime import beta
 from avatar.server.realtime.client_events import ClientEvent, ItemCreate, ResponseCreate, SessionUpdate, read
 from avatar.server.realtime.errors import BadEvent
 from avatar.server.realtime.session import RealtimeSession, update
+from tests.unit.realtime_stream import new_stream
 
 NEW = RealtimeSession(type="realtime")
 ITEM = {"type": "message", "role": "user", "content": [{"type": "text", "text": "Hi."}]}
@@ -101,3 +102,46 @@ def test_any_field_of_the_beta_is_read_or_refused(type_: str, data: st.DataObjec
         taken({"type": type_, name: data.draw(items if name == "item" else flat)})
     except BadEvent as refusal:
         assert refusal.openai_code  # noqa: PT017  (whichever it is)
+
+
+def test_the_beta_s_client_events() -> None:
+    flat = {
+        "type": "session.update",
+        "session": {
+            "modalities": ["text", "audio"],
+            "voice": "alloy",
+            "input_audio_format": "g711_ulaw",
+            "turn_detection": None,
+            "temperature": 0.8,
+            "input_audio_transcription": {"model": "whisper-1"},
+            "max_response_output_tokens": 100,
+        },
+    }
+    assert beta.from_client(flat)["session"] == {
+        "type": "realtime",
+        "output_modalities": ["audio"],
+        "max_output_tokens": 100,
+        "audio": {
+            "input": {
+                "turn_detection": None,
+                "transcription": {"model": "whisper-1"},
+                "format": {"type": "audio/pcmu"},
+            },
+            "output": {"voice": "alloy"},
+        },
+    }
+    writing = flat | {"type": "transcription_session.update"}
+    writing["session"] = {"modalities": ["text"], "input_audio_format": "pcm16", "turn_detection": None}
+    assert beta.from_client(writing) == {
+        "type": "session.update",
+        "session": {
+            "type": "transcription",
+            "audio": {"input": {"turn_detection": None, "format": {"type": "audio/pcm", "rate": 24_000}}},
+        },
+    }
+    item = {"type": "message", "role": "assistant", "content": [{"type": "text", "text": "x"}]}
+    created = beta.from_client({"type": "conversation.item.create", "item": item})
+    assert created["item"]["content"][0]["type"] == "output_text"
+    told = beta.from_server(new_stream().sent[0])
+    assert told is not None
+    assert (told["session"]["voice"], told["session"]["input_audio_format"]) == ("alloy", "pcm16")

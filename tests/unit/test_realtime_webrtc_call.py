@@ -15,7 +15,7 @@ from avatar.server.realtime.webrtc_call import MAX_CAME, Call
 class Channel(AsyncIOEventEmitter):
     """A data channel, as far as its events go."""
 
-    bufferedAmountLowThreshold = 0
+    bufferedAmountLowThreshold = 0  # noqa: N815
 
 
 class Opened(Exception):

@@ -6,8 +6,8 @@ from pydantic import BaseModel, model_validator
 
 
 class Body(BaseModel):
-    """An object of a request. Null says as much as an absent field, where there may be none: clients' libraries write out
-    every field they know."""
+    """An object of a request. Null says as much as an absent field, where the field may be absent: clients' libraries
+    write out every field they know."""
 
     @model_validator(mode="before")
     @classmethod

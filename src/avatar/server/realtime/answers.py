@@ -329,7 +329,7 @@ class Answers:
 
 
 def _why(problem: Problem | None) -> dict[str, str]:
-    """Why a response failed, for its end. No `error` of its own tells it as well: there are clients that hang up then."""
+    """Why a response failed, for its end. No `error` beside it tells it again: there are clients that hang up then."""
     if problem is None:
         return {"type": "server_error", "code": "server_error"}
     told = errors.fields_of_problem(problem)

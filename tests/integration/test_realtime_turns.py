@@ -1,6 +1,7 @@
 """Turns at `/v1/realtime` as OpenAI's own client finds them: where they begin and end, and when they are answered."""
 
 import base64
+import io
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import aiohttp
 import numpy as np
 import pytest
 import pytest_asyncio
+import soundfile
 
 from avatar.core.audio import Pcm, float_to_pcm16, resample
 from avatar.core.g711 import RATE_HZ, float_to_alaw, float_to_ulaw
@@ -163,15 +165,30 @@ async def test_where_the_audio_of_a_turn_begins_and_ends(talk: Talk, prefix_ms: 
         assert done["usage"]["seconds"] == pytest.approx((ended - began) / 1000, abs=0.002)
 
 
-async def test_a_recording_sent_at_once(talk: Talk) -> None:
-    pcm = resample(np.concatenate([SPEECH, tone(0.0, 1500)]), 16_000, 24_000)
+@pytest.mark.parametrize("form", ["RAW", "WAV"])
+async def test_a_recording_sent_at_once(talk: Talk, form: str) -> None:
+    """As it is, and as the file that many a script sends without a look at it."""
+    pcm = resample(np.concatenate([tone(0.0, 320), SPEECH, tone(0.0, 1500)]), 16_000, 24_000)
+    file = io.BytesIO()
+    soundfile.write(file, pcm, 24_000, subtype="PCM_16", format=form)
     async with calling(talk.client) as line:
         await line.update(**SERVER_VAD, **TEXT)
-        audio = base64.b64encode(float_to_pcm16(pcm)).decode()
-        await line.send("input_audio_buffer.append", audio=audio)
+        await line.send("input_audio_buffer.append", audio=base64.b64encode(file.getvalue()).decode())
         assert (await line.until("response.done"))["response"]["status"] == "completed"
+        assert [event["audio_start_ms"] for event in line.of("input_audio_buffer.speech_started")] == [20]
         assert len(line.of("input_audio_buffer.committed")) == 1
         assert not line.of("error")
+
+
+async def test_a_file_of_another_kind_counts_for_nothing(talk: Talk) -> None:
+    async with calling(talk.client) as line:
+        await line.update(**SERVER_VAD, **TEXT)
+        await line.send("input_audio_buffer.append", audio=base64.b64encode(b"OggS" + bytes(4796)).decode())
+        assert (await line.until("error"))["error"]["code"] == "bad_audio"
+        pcm = resample(np.concatenate([tone(0.0, 320), SPEECH, tone(0.0, 1500)]), 16_000, 24_000)
+        await line.send("input_audio_buffer.append", audio=base64.b64encode(float_to_pcm16(pcm)).decode())
+        await line.until("response.done")
+        assert [event["audio_start_ms"] for event in line.of("input_audio_buffer.speech_started")] == [20]
 
 
 async def test_no_answer_unless_asked(talk: Talk) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import math
 from collections.abc import Callable
 
+from avatar.conversation.push_to_talk import check_is_raw
 from avatar.core.audio import ms_to_samples, samples_to_ms
 from avatar.core.errors import AvatarError, BufferLimit, Problem, describe
 from avatar.core.events import SpeechStopped, TranscriptReady
@@ -70,8 +71,10 @@ class Hearing:
         self._state.live.listen(turns, rate_hz, self._taken_ms)
 
     def append(self, audio: str) -> None:
-        """Audio of the client's, in base64 and the session's format."""
+        """Audio of the client's, in base64 and the session's format. Raises `BadEvent`, and as `hear` does."""
         data = decoded(audio, "audio")
+        if not self._taken_ms:  # before any of it counts
+            check_is_raw(data)
         if len(data) % formats.sample_bytes(self.form):
             raise BadEvent("invalid_value", "Invalid 'audio': expected whole samples of 16 bits.", "audio")
         self.hear(formats.to_pcm16(self.form, data))

@@ -40,7 +40,7 @@ BODY_S = 10.0
 MAX_JOINED = 4
 """Sockets beside a call's own client: the application's server, one that takes its place, and two that look on. They
 are none of `admission.max_sessions`, and each is sent all that is told."""
-_NO_CALL = "There is no such call, or it has ended."
+NO_CALL = "There is no such call, or it has ended."
 
 
 class _Progress:
@@ -88,27 +88,25 @@ class Calls:
             raise
 
     @asynccontextmanager
-    async def joined(self, call_id: str, secret: str | None) -> AsyncIterator[Connection]:
-        """This call, once its client has come, for one who takes part in it; who has but an ephemeral key (`secret`)
-        takes part in those that were begun with it. Raises `NotFound`, `RateLimited` when there are too many."""
+    async def joined(self, call_id: str, secret: str | None) -> "AsyncIterator[asyncio.Future[Connection]]":
+        """This call, for one who takes part in it: its connection once its client has come, cancelled if it does not.
+        Who has but an ephemeral key (`secret`) takes part in those that were begun with it. Raises `NotFound`,
+        `RateLimited` when there are too many."""
         progress, _ = self._live.get(call_id, (None, None))
         if progress is None or secret not in (None, progress.secret):
-            raise NotFound(_NO_CALL)
+            raise NotFound(NO_CALL)
         if progress.joined >= MAX_JOINED:
             raise RateLimited(f"{MAX_JOINED} sockets have joined this call, and no more may. Close one of them first.")
         progress.joined += 1
         try:
-            await asyncio.wait([progress.connected])
-            if progress.connected.cancelled() or progress.connected.result().over.is_set():
-                raise NotFound(_NO_CALL)
-            yield progress.connected.result()
+            yield progress.connected
         finally:
             progress.joined -= 1
 
     def hang_up(self, call_id: str) -> None:
         """End this call. Raises `NotFound`."""
         if call_id not in self._live:
-            raise NotFound(_NO_CALL)
+            raise NotFound(NO_CALL)
         _, task = self._live.pop(call_id)
         task.cancel()
 

@@ -8,6 +8,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
@@ -21,7 +22,7 @@ from avatar.server.access import key_of
 from avatar.server.ephemeral import EphemeralKeys
 from avatar.server.hosts import is_own_page
 from avatar.server.realtime import errors
-from avatar.server.realtime.calls import Calls
+from avatar.server.realtime.calls import NO_CALL, Calls
 from avatar.server.realtime.client_secrets import beginning
 from avatar.server.realtime.connection import Connection, connected, mint
 from avatar.server.realtime.server_events import ServerEvents
@@ -36,6 +37,8 @@ MAX_WAITING_AUDIO = 64
 """Events that may wait for the socket before more audio is taken from the session."""
 MAX_WAITING = 4096
 """A client that lets so many wait reads nothing."""
+MAX_EARLY = 16
+"""Of what is said to a call that does not go on yet; more waits in the socket."""
 
 
 def router(
@@ -61,8 +64,8 @@ def router(
         agreed = keys.find(key)
         try:
             if call_id is not None:
-                async with calls.joined(call_id, key if agreed else None) as connection:
-                    await line.join(connection)
+                async with calls.joined(call_id, key if agreed else None) as call:
+                    await line.join(call)
                 return
             async with sessions.slot():
                 here = house()
@@ -117,11 +120,37 @@ class Line:
         else:
             await sockets.hang_up(self._socket, sockets.CLOSE_INTERNAL_ERROR, _error(broken))
 
-    async def join(self, connection: Connection) -> None:
-        """Take part in a call: hear of all that happens in it, and have a say, until either ends."""
+    async def join(self, call: "asyncio.Future[Connection]") -> None:
+        """Take part in a call as soon as it goes on: hear of all that happens in it, and have a say, until either ends.
+        Raises `NotFound` for one that is over, or never came to be."""
+        try:
+            said = await self._until_there(call)
+        except WebSocketDisconnect:
+            return
+        if call.cancelled() or call.result().over.is_set():
+            raise NotFound(NO_CALL)
+        connection = call.result()
         with connection.joined(self._send):
+            for frame in said:
+                connection.take(frame)
             broken = await self._serve(connection, _until_over(connection))
         await self._hang_up(broken)
+
+    async def _until_there(self, call: "asyncio.Future[Connection]") -> list[str | bytes]:
+        """Wait for a call; what the client says meanwhile. Raises `WebSocketDisconnect`."""
+        said: list[str | bytes] = []
+        while not call.done() and len(said) < MAX_EARLY:
+            hearing = asyncio.ensure_future(sockets.receive(self._socket))
+            either: list[asyncio.Future[Any]] = [call, hearing]
+            try:
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                if hearing.done():
+                    said.append(hearing.result())
+            finally:
+                hearing.cancel()
+                await asyncio.wait([hearing])
+        await asyncio.wait([call])
+        return said
 
     async def _serve(self, connection: Connection, life: Coroutine[None, None, None]) -> BaseException | None:
         """What broke, if something did that should not."""

@@ -77,6 +77,17 @@ async def test_words_stop_it() -> None:
     assert client.engines.llm.requests[1][-1].content == "(I interrupted you there.)\nStop it."
 
 
+async def test_a_consonant_before_the_voice_counts() -> None:
+    async with talking(fakes_that_hear("what is it now?", "Stop it.")) as client:
+        await ask(client)
+        began = asyncio.get_running_loop().time()
+        await client.hear(0.015, 0.064)  # too soft for voice activity
+        await client.speak(0.3)
+        await client.rest(6)
+    (held,) = client.times(ReplyHeld)
+    assert held - began < 0.1
+
+
 async def test_a_long_sentence_stops_it_before_its_end() -> None:
     async with talking(fakes_that_hear("what is it now?", "")) as client:
         await ask(client)

@@ -53,14 +53,15 @@ class Microphone:
         self.now_ms = 0.0
         self.actions: list[Action] = []
 
-    def hear(self, probability: float, ms: float) -> "Microphone":
+    def hear(self, probability: float, ms: float, lead_ms: float = 0.0) -> "Microphone":
         for _ in range(int(ms / FRAME_MS)):
-            self.tell(Frame(self.now_ms, self.now_ms + FRAME_MS, probability))
+            led_ms = lead_ms if self.machine.may_begin_overlap(probability) else 0.0
+            self.tell(Frame(self.now_ms, self.now_ms + FRAME_MS, probability, led_ms))
             self.now_ms += FRAME_MS
         return self
 
-    def speak(self, ms: float) -> "Microphone":
-        return self.hear(0.95, ms)
+    def speak(self, ms: float, lead_ms: float = 0.0) -> "Microphone":
+        return self.hear(0.95, ms, lead_ms)
 
     def rest(self, ms: float) -> "Microphone":
         return self.hear(0.02, ms)
@@ -206,6 +207,22 @@ def test_a_voice_over_a_reply_lowers_it_then_holds_it_and_then_stops_it() -> Non
     assert mic.actions[1:] == [SOUND, HoldReply(), BeginTurn(320)]
     mic.speak(POLICY.barge_in_sure_ms)
     assert mic.actions[4:] == [WORDS, InterruptReply()]
+
+
+def test_a_consonant_before_the_voice_holds_the_reply_sooner_and_stops_it_no_sooner() -> None:
+    mic = over_a_reply().rest(320).speak(32, lead_ms=32)
+    assert mic.actions == [LowerReply()]
+    mic.speak(32)
+    assert mic.actions[1:] == [SOUND, HoldReply(), BeginTurn(320)]
+    mic.speak(POLICY.barge_in_sure_ms - 64 - FRAME_MS)
+    assert mic.actions[4:] == [WORDS]
+    mic.speak(FRAME_MS)
+    assert mic.actions[5:] == [InterruptReply()]
+
+
+def test_a_consonant_before_our_own_voice_does_not_count() -> None:
+    mic = over_a_reply(sound=OverlapSound.ECHO).speak(96).rest(320)
+    assert mic.speak(64, lead_ms=64).kinds[-1] is ResumeReply
 
 
 def test_words_that_want_the_floor_stop_it_sooner() -> None:
@@ -364,16 +381,22 @@ def check_reply(actions: Sequence[Action]) -> None:
 sounds = st.sampled_from(OverlapSound)
 
 
-@given(probabilities, st.floats(0, 1), st.booleans(), st.dictionaries(st.sampled_from(OverlapStage), sounds))
+@given(
+    probabilities,
+    st.floats(0, 1),
+    st.booleans(),
+    st.dictionaries(st.sampled_from(OverlapStage), sounds),
+    st.sampled_from((0.0, 32.0, 64.0)),
+)
 def test_any_sound_keeps_the_grammar_and_ends(
-    frames: list[float], verdict: float, reply_live: bool, overlap: dict[OverlapStage, OverlapSound]
+    frames: list[float], verdict: float, reply_live: bool, overlap: dict[OverlapStage, OverlapSound], lead_ms: float
 ) -> None:
     mic = Microphone(verdict=verdict, overlap=overlap)
     if reply_live:
         mic.tell(ReplyBegan())
         mic.tell(ReplyHeard())
     for probability in frames:
-        mic.hear(probability, FRAME_MS)
+        mic.hear(probability, FRAME_MS, lead_ms)
         if InterruptReply in mic.kinds:
             mic.tell(ReplyEnded())
     mic.rest(POLICY.ceiling_most_ms + 500)

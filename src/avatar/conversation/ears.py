@@ -31,6 +31,7 @@ from avatar.core.audio import (
 )
 from avatar.core.completeness import Completeness, completeness
 from avatar.core.errors import AvatarError, BufferLimit
+from avatar.core.lead_in import lead_in_frames
 from avatar.core.turn_events import (
     AbandonTurn,
     Action,
@@ -254,7 +255,8 @@ class Ears:
         else:
             self.utterance.accept(frame)
         was_paused = self._turns.phase is Phase.PAUSED
-        self.tell(Frame(start_ms, start_ms + self._frame_ms, probability))
+        lead_ms = self._lead_ms() if self._turns.may_begin_overlap(probability) else 0.0
+        self.tell(Frame(start_ms, start_ms + self._frame_ms, probability, lead_ms))
         if self._turns.phase is Phase.SPEAKING and self.utterance is not None:
             if was_paused:
                 self.utterance.goes_on()
@@ -303,6 +305,10 @@ class Ears:
             self._held.extend([silence(self._frame_samples)] * frames)
             self._catch_up()
         self._watch_for_stall(left_s if left_s > 0 else STALL_S)
+
+    def _lead_ms(self) -> float:
+        """Of sound right before the newest frame."""
+        return lead_in_frames(list(self._preroll)[:-1]) * self._frame_ms
 
     def _since_onset(self) -> Pcm:
         """What may be an echo, from a little before voice activity noticed it."""

@@ -34,11 +34,13 @@ class OverlapSound(Enum):
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame of voice activity: speech `probability` from `start_ms` to `end_ms`."""
+    """One frame of voice activity: speech `probability` from `start_ms` to `end_ms`. `lead_ms`: sound that leads into
+    it, and is no voice by itself (told only where `TurnTaking.may_begin_overlap`)."""
 
     start_ms: float
     end_ms: float
     probability: float
+    lead_ms: float = 0.0
 
 
 @dataclass(frozen=True)

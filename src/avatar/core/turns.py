@@ -142,7 +142,7 @@ class TurnTaking:
     def _forget(self) -> None:
         self.phase = Phase.QUIET
         self._start_ms = 0.0
-        self._voiced_ms = 0.0
+        self._voiced_ms = self._lead_ms = 0.0
         self._last_voice_ms = 0.0
         self._tries = 0
         self._prepared = False
@@ -169,6 +169,22 @@ class TurnTaking:
     def idle(self) -> bool:
         """Whether nobody speaks, neither the user nor a reply."""
         return self.phase is Phase.QUIET and not self._reply_live
+
+    def may_begin_overlap(self, probability: float) -> bool:
+        """Whether a next frame of that `probability` is the first of a voice over a reply that is being heard, and may
+        be the user's."""
+        is_first = self.phase is Phase.QUIET and probability >= self.policy.speech_threshold
+        return is_first and self._holds and not self._echoes
+
+    @property
+    def _holds(self) -> bool:
+        """A voice over the reply holds it until it is known what it is."""
+        return self._reply_heard and self.policy.holds_replies
+
+    @property
+    def _echoes(self) -> bool:
+        """Our own voice was heard in the microphone not long ago."""
+        return self._now_ms - self._echo_at_ms < ECHO_MS
 
     def step(self, event: Event) -> list[Action]:
         """Take one event; return what to do about it, in order."""
@@ -211,6 +227,7 @@ class TurnTaking:
         self.phase = Phase.ONSET
         self._start_ms = frame.start_ms
         self._voiced_ms = 0.0
+        self._lead_ms = frame.lead_ms
         return self._onset(frame)
 
     def _onset(self, frame: Frame) -> list[Action]:
@@ -219,9 +236,10 @@ class TurnTaking:
             self._last_voice_ms = frame.end_ms
         elif frame.end_ms - self._last_voice_ms > ONSET_GAP_MS:
             return self._raised()
-        if self._voiced_ms < (self.policy.barge_in_ms if self._reply_live else self.policy.min_speech_ms):
-            return self._lower()
-        if self._reply_heard and self.policy.holds_replies:
+        sound_ms = self._voiced_ms + self._lead_ms
+        if sound_ms < (self.policy.barge_in_ms if self._reply_live else self.policy.min_speech_ms):
+            return self._lower(sound_ms)
+        if self._holds:
             return [AskOverlap(OverlapStage.SOUND)]
         self.phase = Phase.SPEAKING
         began: list[Action] = [BeginTurn(self._start_ms)]
@@ -229,10 +247,8 @@ class TurnTaking:
 
     # --- voice over a reply that is being heard ---
 
-    def _lower(self) -> list[Action]:
-        echoes = self._now_ms - self._echo_at_ms < ECHO_MS
-        heard = self._reply_heard and self.policy.holds_replies
-        if not heard or self._lowered or echoes or self._voiced_ms < LOWER_MS:
+    def _lower(self, sound_ms: float) -> list[Action]:
+        if not self._holds or self._lowered or self._echoes or sound_ms < LOWER_MS:
             return []
         self._lowered = True
         return [LowerReply()]

@@ -4,6 +4,7 @@ The server listens at once; engines load behind it, and `/readyz` says when ever
 """
 
 import asyncio
+import gc
 import logging
 import secrets
 from collections.abc import AsyncIterator, Mapping
@@ -65,6 +66,9 @@ from avatar.voices.library import MAX_UPLOAD_BYTES, VoiceLibrary
 
 logger = logging.getLogger(__name__)
 
+COLLECT_AFTER = (5_000, 10, 1)
+"""Thresholds of Python's garbage collector: fewer, larger rounds than its own (700, 10, 10), full ones as often."""
+
 STARTING = "The server is starting. Try again in a moment."
 SECRET_BYTES = 32  # as long as what HMAC-SHA-256 makes of it
 
@@ -120,6 +124,9 @@ class Service:
         """Open the store, start to load the engines; close all of it in the end, whatever of it fails."""
         settings = self.settings
         async with AsyncExitStack() as closing:
+            closing.callback(gc.unfreeze)
+            closing.callback(gc.set_threshold, *gc.get_threshold())
+            gc.set_threshold(*COLLECT_AFTER)
             if self._end_telemetry is not None:
                 closing.push_async_callback(asyncio.to_thread, self._end_telemetry)
             self._store = await Store.open(settings.data_dir)
@@ -155,6 +162,8 @@ class Service:
         self.feed.publish(progress)
         if progress.ended and self._library is not None:
             voicing.introduce(self.lineup, self._library)
+        if progress.ended and not self.sessions.active:
+            gc.freeze()  # what is loaded stays: a full collection would walk through it, and all talks wait 0.2 s
 
     def _tell_of_voice(self, progress: JobProgress) -> None:
         """Of an enrolment; a voice that is ready may call for other weights than those the server began with."""

@@ -7,7 +7,7 @@ import pytest
 
 from avatar.conversation.outbox import MAX_CONTROL, MAX_MEDIA, Outbox, OutboxOverflow
 from avatar.conversation.playout import Playout
-from avatar.core.audio import silence
+from avatar.core.audio import INPUT_RATE_HZ, silence
 from avatar.core.events import ReplyAudioFrame, ReplyAudioStarted, SpeechStarted
 
 RATE = 1000
@@ -148,14 +148,16 @@ async def test_a_client_that_is_told_to_hold_is_not_assumed_to_play_on() -> None
 @pytest.mark.parametrize("stopped", [False, True])
 async def test_an_ended_reply_keeps_no_sound(stopped: bool) -> None:
     outbox = Outbox()
-    playout = Playout(outbox, "t", RATE, lead_s=5)
+    playout = Playout(outbox, "t", INPUT_RATE_HZ, lead_s=5)
     reading = asyncio.create_task(empty(outbox))
-    await playout.send(sound(1))
-    assert playout.recent_pcm().size == 16_000
+    noise = np.random.default_rng(0).standard_normal(2 * INPUT_RATE_HZ).astype(np.float32)
+    for second in (noise[:INPUT_RATE_HZ], noise[INPUT_RATE_HZ:]):
+        await playout.send(second)
+        assert playout.echo_reference().likeness(second) > 0.9
     if stopped:
         playout.stop()
     else:
         await playout.drain()
-    assert playout.recent_pcm().size == 0
+    assert playout.echo_reference().likeness(second) == 0
     reading.cancel()
     await asyncio.wait([reading])

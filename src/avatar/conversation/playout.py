@@ -12,7 +12,7 @@ import numpy as np
 
 from avatar.conversation.outbox import Outbox
 from avatar.core.audio import INPUT_RATE_HZ, Pcm, resample, silence
-from avatar.core.echo import REFERENCE_MS
+from avatar.core.echo import REFERENCE_MS, EchoReference
 from avatar.core.events import ReplyAudioFrame, ReplyAudioStarted
 
 FRAME_S = 0.04
@@ -44,6 +44,7 @@ class Playout:
         self._released = asyncio.Event()
         self._released.set()
         self._recent: deque[Pcm] = deque(maxlen=math.ceil(REFERENCE_MS / 1000 / FRAME_S))
+        self._reference: EchoReference | None = None
         self.sent_samples = 0
         self.underruns = 0
 
@@ -57,6 +58,7 @@ class Playout:
             frame = pcm[start : start + frame_samples]
             await self._outbox.put_media(ReplyAudioFrame(self._turn_id, frame))
             self._recent.append(frame)
+            self._reference = None
             self._account(frame.size)
 
     async def _wait_for_lead(self) -> None:
@@ -107,9 +109,12 @@ class Playout:
         """What the client has yet to play of what was sent."""
         return self.sent_samples / self.rate_hz - self.played_samples() / self.rate_hz
 
-    def recent_pcm(self) -> Pcm:
-        """The last seconds of what was sent (float32[n], mono, 16 kHz); none once it has ended. 2 ms of work."""
-        return resample(np.concatenate([silence(0), *self._recent]), self.rate_hz, INPUT_RATE_HZ)
+    def echo_reference(self) -> EchoReference:
+        """The last seconds of what was sent; nothing once it has ended. A millisecond of work, once while it is held."""
+        if self._reference is None:
+            self._reference = EchoReference()
+            self._reference.push(resample(np.concatenate([silence(0), *self._recent]), self.rate_hz, INPUT_RATE_HZ))
+        return self._reference
 
     async def drain(self) -> None:
         """Wait until all that was sent has been heard."""
@@ -120,7 +125,7 @@ class Playout:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_REPORT_WAIT_S):
                     await self._last_report()
-        self._recent.clear()
+        self._forget_sound()
 
     async def _last_report(self) -> None:
         sent_s = self.sent_samples / self.rate_hz
@@ -128,9 +133,13 @@ class Playout:
             self._reported.clear()
             await self._reported.wait()
 
+    def _forget_sound(self) -> None:
+        self._recent.clear()
+        self._reference = None
+
     def stop(self) -> int:
         """Send nothing more of this reply; return the samples heard."""
         heard = self.played_samples()
         self.sent_samples -= self._outbox.drop_media(self._turn_id)
-        self._recent.clear()
+        self._forget_sound()
         return min(heard, self.sent_samples)

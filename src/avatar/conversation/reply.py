@@ -22,6 +22,7 @@ from avatar.conversation.precedence import Precedence
 from avatar.conversation.thought import Thought
 from avatar.conversation.watch import Watchdog
 from avatar.core.audio import Pcm, Resampler, samples_to_ms, silence
+from avatar.core.echo import EchoReference
 from avatar.core.errors import AvatarError, EngineFailed, describe
 from avatar.core.events import (
     ReplyHeld,
@@ -176,9 +177,9 @@ class Reply:
         self._playout.resume()
         self._outbox.put(ReplyResumed(self.turn_id))
 
-    def recent_pcm(self) -> Pcm:
-        """The last seconds of what was sent (float32[n], mono, 16 kHz): what may come back through the room."""
-        return self._playout.recent_pcm()
+    def echo_reference(self) -> EchoReference:
+        """The last seconds of what was sent: what may come back through the room."""
+        return self._playout.echo_reference()
 
     @property
     def is_unasked(self) -> bool:

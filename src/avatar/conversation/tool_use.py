@@ -122,10 +122,15 @@ class ToolUse:
 
 async def on_offer(caller: Caller | None, llm: LanguageModel) -> tuple[Tool, ...]:
     """The tools there are. They may take `OFFER_SHARE` of the context; the last are left out."""
-    offer = [] if caller is None else list(await caller.offer())
-    while offer and offer_cost(offer, llm.count_tokens) > OFFER_SHARE * llm.context_tokens:
-        warn_once("the tool %s is not offered: the model's context is too small for so many", offer.pop().name)
-    return tuple(offer)
+    offer = () if caller is None else tuple(await caller.offer())
+    room_tokens = OFFER_SHARE * llm.context_tokens
+    for place, tool in enumerate(offer):
+        room_tokens -= offer_cost([tool], llm.count_tokens)
+        if room_tokens < 0:
+            for left_out in offer[place:]:
+                warn_once("the tool %s is not offered: the model's context is too small for so many", left_out.name)
+            return offer[:place]
+    return offer
 
 
 @lru_cache(maxsize=256)

@@ -95,11 +95,12 @@ class Answers:
 
     def outlook(self) -> Plan:
         """The same while it is still being said; nothing is answered by this one."""
-        return self._course_of_turn().plan
+        return self._course_of_turn(is_outlook=True).plan
 
-    def _course_of_turn(self) -> Course:
+    def _course_of_turn(self, *, is_outlook: bool = False) -> Course:
         assert isinstance(self._state.settings, RealtimeSession)
-        return self._planner.course(self.with_a_voice(self._state.settings), NO_WISH, is_turn=True)
+        settings = self.with_a_voice(self._state.settings)
+        return self._planner.course(settings, NO_WISH, is_turn=True, is_outlook=is_outlook)
 
     def turn_understood(self, event: TranscriptReady) -> None:
         """A turn was spoken, and may be being answered."""

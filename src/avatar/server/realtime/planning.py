@@ -104,8 +104,11 @@ class Planner:
         self._left_out: set[str | None] = set()
         self._count_tokens = engines.llm.count_tokens
 
-    def course(self, session: RealtimeSession, wish: ResponseWish, *, is_turn: bool) -> Course:
-        """For a turn of speech, whose text comes last in the prompt, or for what the items are. Raises `BadEvent`."""
+    def course(
+        self, session: RealtimeSession, wish: ResponseWish, *, is_turn: bool, is_outlook: bool = False
+    ) -> Course:
+        """For a turn of speech, whose text comes last in the prompt, or for what the items are. Of an `outlook`, whose
+        words may be wrong, nothing is kept. Raises `BadEvent`."""
         output = (wish.audio.output if wish.audio else None) or ResponseOutput()
         form = output.format or session.audio.output.format
         voice = output.voice or session.audio.output.voice
@@ -137,7 +140,9 @@ class Planner:
             if wish.conversation != "none" and choice != "none":
                 self._offer(tools, choice, offers, on_offer)
             said = user_text if is_turn else ""
-            messages = self._prompt(session, instructions, own, said, sampling, on_offer)
+            messages, left_out = self._prompt(session, instructions, own, said, sampling, on_offer)
+            if not is_outlook:
+                self._left_out |= left_out
             asked[0] = self._cost(messages)
             return messages
 
@@ -175,7 +180,8 @@ class Planner:
         user_text: str,
         sampling: Sampling,
         on_offer: Sequence[EngineTool],
-    ) -> list[Message]:
+    ) -> tuple[list[Message], set[str | None]]:
+        """What the model is asked, and the items that there is no room for from now on."""
         frame = [Message("system", instructions)] if instructions else []
         last = [Message("user", user_text)] if user_text else []
         room = self._engines.llm.context_tokens - sampling.max_tokens - PROMPT_MARGIN_TOKENS
@@ -184,13 +190,12 @@ class Planner:
         def told(items: Sequence[Item]) -> list[Message]:
             return [self._readable(message, room) for message in prompt("", items)] + last
 
-        items: Sequence[Item] = own or []
-        if own is None:
-            items = [item for item in self._conversation.items if item.id not in self._left_out]
-            newest = kept(items, session.truncation, room, lambda items: self._cost(told(items)))
-            self._left_out.update(item.id for item in items[: len(items) - len(newest)])
-            items = newest
-        return _as_templates_want(frame + told(items))
+        if own is not None:
+            return _as_templates_want(frame + told(own)), set()
+        items = [item for item in self._conversation.items if item.id not in self._left_out]
+        newest = kept(items, session.truncation, room, lambda items: self._cost(told(items)))
+        left_out = {item.id for item in items[: len(items) - len(newest)]}
+        return _as_templates_want(frame + told(newest)), left_out
 
     def _readable(self, message: Message, room: int) -> Message:
         """As chat templates take it; of what a tool came to only the beginning, if it fills half of the room."""

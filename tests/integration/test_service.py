@@ -1,10 +1,11 @@
 """The service as a whole: it starts or says why not, and whatever fails while it ends, the rest is closed."""
 
+import gc
 from pathlib import Path
 
 import pytest
 
-from avatar.app import Service
+from avatar.app import COLLECT_AFTER, Service
 from avatar.core.errors import EngineFailed
 from tests.integration.serving import fake_engines, picks_of, settings_for, settled
 from tests.unit.conversation import Fakes
@@ -47,3 +48,17 @@ async def test_a_secret_that_was_cut_off_is_made_anew(tmp_path: Path, left: byte
     async with Service(settings_for(tmp_path), picks_of(fake_engines())).running():
         pass
     assert secret.read_bytes() == made
+
+
+async def test_what_was_loaded_is_searched_for_garbage_no_more_until_the_end(tmp_path: Path) -> None:
+    before = gc.get_freeze_count(), gc.get_threshold()
+    async with (service := Service(settings_for(tmp_path), picks_of(fake_engines()))).running():
+        await settled(lambda: all(seat.state == "ready" for seat in service.lineup.seats.values()))
+        assert gc.get_freeze_count() > before[0] + 10_000
+        assert gc.get_threshold() == COLLECT_AFTER
+        loaded = gc.get_freeze_count()
+        async with service.sessions.slot():  # what a talk holds is not there for ever
+            service.lineup.load("tts", picks_of(fake_engines())["tts"])
+            await settled(lambda: service.lineup.seats["tts"].state == "ready")
+            assert gc.get_freeze_count() <= loaded
+    assert (gc.get_freeze_count(), gc.get_threshold()) == before

@@ -110,7 +110,7 @@ class Playout:
         return self.sent_samples / self.rate_hz - self.played_samples() / self.rate_hz
 
     def echo_reference(self) -> EchoReference:
-        """The last seconds of what was sent; nothing once it has ended. A millisecond of work, once while it is held."""
+        """The last seconds of what was sent; nothing once it has ended. 1 ms of work, once while it is held."""
         if self._reference is None:
             self._reference = EchoReference()
             self._reference.push(resample(np.concatenate([silence(0), *self._recent]), self.rate_hz, INPUT_RATE_HZ))

@@ -6,7 +6,6 @@ Three tasks: one reads the client, one the live session, one writes; the end of 
 import asyncio
 import json
 import logging
-from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -27,6 +26,7 @@ from avatar.server.realtime.client_secrets import beginning
 from avatar.server.realtime.connection import Connection, connected, mint
 from avatar.server.realtime.server_events import ServerEvents
 from avatar.server.realtime.session import Session, TranscriptionSession
+from avatar.server.realtime.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +35,6 @@ SUBPROTOCOL = "realtime"
 BETA_SUBPROTOCOL = "openai-beta.realtime-v1"
 MAX_WAITING_AUDIO = 64
 """Events that may wait for the socket before more audio is taken from the session."""
-MAX_WAITING = 4096
-"""A client that lets so many wait reads nothing."""
 MAX_EARLY = 16
 """Of what is said to a call that does not go on yet; more waits in the socket."""
 
@@ -103,14 +101,12 @@ class Line:
     def __init__(self, socket: WebSocket, send_timeout_s: float) -> None:
         self._socket = socket
         self._send_timeout_s = send_timeout_s
-        self._waiting: deque[str] = deque()
-        self._more = asyncio.Event()
-        self._less = asyncio.Event()
+        self._waiting = Waiting()
 
     async def talk(self, house: House, settings: Session, *, is_beta: bool) -> None:
         """Hold a session, until either side hangs up, or something breaks that should not. Raises `Overloaded` without
         engines."""
-        async with connected(house, settings, self._send, is_beta=is_beta) as connection:
+        async with connected(house, settings, self._waiting.put, is_beta=is_beta) as connection:
             broken = await self._serve(connection, connection.hear(self._room))
         await self._hang_up(broken)
 
@@ -130,7 +126,7 @@ class Line:
         if call.cancelled() or call.result().over.is_set():
             raise NotFound(NO_CALL)
         connection = call.result()
-        with connection.joined(self._send):
+        with connection.joined(self._waiting.put):
             for frame in said:
                 connection.take(frame)
             broken = await self._serve(connection, _until_over(connection))
@@ -169,28 +165,18 @@ class Line:
 
     async def _read(self, connection: Connection) -> None:
         while True:
+            await self._waiting.room()
             connection.take(await sockets.receive(self._socket))
 
-    def _send(self, text: str) -> None:
-        self._waiting.append(text)
-        self._more.set()
-
     async def _room(self) -> None:
-        while len(self._waiting) >= MAX_WAITING_AUDIO:
-            self._less.clear()
-            await self._less.wait()
+        await self._waiting.room(MAX_WAITING_AUDIO)
 
     async def _write(self) -> None:
         """Send what there is. Raises `TimeoutError` when the client has not read for too long."""
         while True:
-            while self._waiting:
-                if len(self._waiting) > MAX_WAITING:
-                    raise OutboxOverflow
-                async with asyncio.timeout(self._send_timeout_s):
-                    await self._socket.send_text(self._waiting.popleft())
-                self._less.set()
-            self._more.clear()
-            await self._more.wait()
+            event = await self._waiting.get()
+            async with asyncio.timeout(self._send_timeout_s):
+                await self._socket.send_text(event)
 
 
 async def _until_over(connection: Connection) -> None:

@@ -6,7 +6,6 @@ Needs the extra `webrtc`. Knows no HTTP.
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -22,6 +21,7 @@ from avatar.server.realtime.connection import Connection, connected
 from avatar.server.realtime.ice import IceServer
 from avatar.server.realtime.loudspeaker import Loudspeaker
 from avatar.server.realtime.session import Session
+from avatar.server.realtime.waiting import Waiting
 from avatar.server.realtime.webrtc_media import VoiceTrack, hear_at_once, listen
 
 logger = logging.getLogger(__name__)
@@ -31,8 +31,6 @@ CONNECT_S = 20.0
 CLOSE_S = 5.0
 MAX_BUFFERED_BYTES = 1 << 20
 """What may wait in the data channel before more is given to it."""
-MAX_WAITING = 4096
-"""A client that lets so many events wait reads nothing."""
 MAX_CAME = 256
 """A client that sends so many before there is a session to read them is hung up on; each has at most 256 KiB."""
 
@@ -67,8 +65,8 @@ class Call:
         self._microphone: MediaStreamTrack | None = None
         self._opened, self._gone = asyncio.Event(), asyncio.Event()
         self._came: asyncio.Queue[str | bytes] = asyncio.Queue(MAX_CAME)
-        self._waiting: deque[str] = deque()
-        self._more, self._less = asyncio.Event(), asyncio.Event()
+        self._waiting = Waiting()
+        self._less = asyncio.Event()
         self._peer.on("connectionstatechange", self._state_changed)
         self._peer.on("datachannel", self._channel_opened)
         self._peer.on("track", self._track_came)
@@ -104,7 +102,7 @@ class Call:
             logger.debug("a call never came to be: the client did not connect")
             return
         async with connected(
-            self._house, self._settings, self._send, loudspeaker=self._loudspeaker, is_beta=self._is_beta
+            self._house, self._settings, self._waiting.put, loudspeaker=self._loudspeaker, is_beta=self._is_beta
         ) as connection:
             self._began(connection)
             await self._serve(connection)
@@ -168,27 +166,20 @@ class Call:
 
     async def _read(self, connection: Connection) -> None:
         while True:
+            await self._waiting.room()
             connection.take(await self._came.get())
 
     async def _listen(self, connection: Connection) -> None:
         if self._microphone is not None:
             await listen(self._microphone, lambda: connection.talk.input_rate_hz, connection.talk.audio)
 
-    def _send(self, text: str) -> None:
-        self._waiting.append(text)
-        self._more.set()
-
     async def _write(self) -> None:
         """Send what there is. Raises `TimeoutError` when the client has not read for too long."""
         assert self._channel is not None
         while True:
-            while self._waiting:
-                if len(self._waiting) > MAX_WAITING:
-                    raise OutboxOverflow
-                await self._until_less(self._channel)
-                self._channel.send(self._waiting.popleft())
-            self._more.clear()
-            await self._more.wait()
+            event = await self._waiting.get()
+            await self._until_less(self._channel)
+            self._channel.send(event)
 
     async def _until_less(self, channel: RTCDataChannel) -> None:
         if channel.bufferedAmount > MAX_BUFFERED_BYTES:

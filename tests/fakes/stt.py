@@ -35,6 +35,8 @@ class FakeSpeechToText:
         self.hang = hang
         self.capabilities = Capabilities(streams=True, concurrent=1000)
         self.opened = self.closed = self.finished = self.cancelled = 0
+        self.languages: list[str | None] = []
+        """Asked for, stream by stream."""
 
     async def warm_up(self) -> None: ...
 
@@ -42,6 +44,7 @@ class FakeSpeechToText:
 
     def open(self, language: str | None = None) -> "FakeTranscriptStream":
         self.opened += 1
+        self.languages.append(language)
         return FakeTranscriptStream(self, language)
 
 

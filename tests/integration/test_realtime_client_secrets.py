@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from avatar.server.access import KEY_SUBPROTOCOL
 from tests.integration.openai_client import Talk, talking_openai
-from tests.integration.realtime_client import calling
+from tests.integration.realtime_client import SPEECH, calling
 from tests.integration.test_access import BEHIND
 
 KEY = "a-key-of-this-test-0123456789"
@@ -62,6 +62,21 @@ async def test_a_transcription_session(talk: Talk) -> None:
     )
     assert secret.session.type == "transcription"
     assert (await first_event(talk, secret.value))["session"]["object"] == "realtime.transcription_session"
+
+
+async def test_the_language_that_was_agreed_is_listened_for_until_it_is_taken_back(talk: Talk) -> None:
+    german = {"model": "any", "language": "de"}
+    secret = await talk.client.realtime.client_secrets.create(
+        session={"type": "realtime", "audio": {"input": {"turn_detection": None, "transcription": german}}}  # type: ignore[arg-type]
+    )
+    async with calling(talk.client.with_options(api_key=secret.value)) as line:
+        for language in ("de", None):
+            await line.speak(SPEECH)
+            await line.send("input_audio_buffer.commit")
+            await line.until("conversation.item.input_audio_transcription.completed")
+            assert talk.fakes.stt.languages[-1] == language
+            for transcription in (None, {"model": "any"}):
+                await line.update(audio={"input": {"transcription": transcription}})
 
 
 async def test_it_opens_nothing_else(talk: Talk) -> None:

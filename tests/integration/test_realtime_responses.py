@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from avatar.core.audio import float_to_pcm16, resample
 from avatar.engines.base import Message, ToolCall
+from avatar.server.realtime.answers import MAX_ASIDES
 from tests.integration.openai_client import Talk, talking_alone
 from tests.integration.realtime_client import ANSWER, HELLO, MANUAL, QUIET, SERVER_VAD, SPEECH, TEXT, WEATHER, calling
 from tests.unit.conversation import Fakes
@@ -67,6 +68,21 @@ async def test_a_response_outside_the_conversation_goes_on_beside_another(talk: 
         assert [response["conversation_id"] for response in outside] == [None]
         assert [message.content for message in talk.fakes.llm.requests[1]] == ["Classify.", "Hello."]
         assert len(line.of("conversation.item.done")) == 2
+
+
+async def test_there_are_only_so_many_responses_beside_the_conversation(talk: Talk) -> None:
+    talk.fakes.llm.token_s = 0.05
+    async with calling(talk.client) as line:
+        await line.update(**TEXT)
+        for number in range(MAX_ASIDES + 1):
+            aside = {"conversation": "none", "input": [HELLO]}
+            await line.send("response.create", response=aside, event_id=f"aside {number}")
+        error = (await line.until("error"))["error"]
+        assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limited")
+        assert error["event_id"] == f"aside {MAX_ASIDES}"
+        await line.send("response.create")
+        await line.until("response.done", MAX_ASIDES + 1)
+        assert {done["response"]["status"] for done in line.of("response.done")} == {"completed"}
 
 
 async def test_a_response_hears_its_own_input(talk: Talk) -> None:

@@ -12,10 +12,10 @@ import pytest
 from avatar.conversation.opening import House
 from avatar.conversation.terms import SessionPolicy
 from avatar.core.audio import float_to_pcm16
-from avatar.core.errors import BufferLimit
+from avatar.core.errors import BufferLimit, RateLimited
 from avatar.core.events import SpeechStarted, SpeechStopped
 from avatar.server.realtime.conversation import Conversation
-from avatar.server.realtime.hearing import Hearing
+from avatar.server.realtime.hearing import MAX_AT_ONCE, MAX_UNTOLD, Hearing
 from avatar.server.realtime.server_events import Event, ServerEvents
 from avatar.server.realtime.session import RealtimeSession, update
 from avatar.server.realtime.state import TalkState
@@ -99,3 +99,24 @@ async def test_what_was_sent_for_the_client_to_commit_counts_no_more_once_turns_
             heard.hearing.hear(SECOND)
         with pytest.raises(BufferLimit):
             heard.hearing.hear(SECOND)
+
+
+async def test_recordings_take_turns_and_there_are_only_so_many() -> None:
+    fakes = Fakes()
+    fakes.stt.delay_s = 1.0
+    speech = float_to_pcm16(tone(0.3, 1000))
+    async with hearing(fakes) as heard:
+        heard.detect(None)
+        for _ in range(MAX_UNTOLD):
+            heard.hearing.hear(speech)
+            heard.hearing.commit()
+        heard.hearing.hear(speech)
+        with pytest.raises(RateLimited):
+            heard.hearing.commit()
+        await asyncio.sleep(0.5)
+        assert fakes.stt.opened == MAX_AT_ONCE
+        await asyncio.sleep(1)
+        heard.hearing.commit()  # nothing of it was lost
+        await asyncio.sleep(MAX_UNTOLD)
+        assert fakes.stt.finished == MAX_UNTOLD + 1
+        assert not heard.hearing.untold

@@ -162,6 +162,10 @@ class LiveSession:
         given: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
         self._options = replace(self._options, **given)
 
+    def change_language(self, language: str | None) -> None:
+        """Listen and speak in this language in the turns to come; None: as the engines take it."""
+        self._options = replace(self._options, language=language)
+
     @property
     def voice(self) -> str | None:
         """The engine's voice for the turns to come; None: its default."""

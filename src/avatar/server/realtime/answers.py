@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from avatar.conversation.opening import VOICE_DELETED
 from avatar.conversation.plan import Plan, Said
 from avatar.core.audio import Pcm
-from avatar.core.errors import Problem
+from avatar.core.errors import Problem, RateLimited
 from avatar.core.events import (
     ErrorOccurred,
     ReplyAudioFrame,
@@ -37,6 +37,8 @@ from avatar.server.realtime.tool_calls import Called, ToolCalls
 from avatar.server.realtime.tool_servers import ToolServers
 from avatar.server.realtime.tools import McpTool, Tool
 
+MAX_ASIDES = 8
+"""Responses outside the conversation at the same time: the language model has others to answer."""
 TOKENS_PER_AUDIO_S = 20
 """What OpenAI counts for audio it makes: a token every 50 ms."""
 
@@ -112,12 +114,14 @@ class Answers:
             self._begin(event.turn_id, self._course, self._state.conversation)
 
     def create(self, wish: ResponseWish) -> None:
-        """Answer. Raises `BadEvent`."""
+        """Answer. Raises `BadEvent`, `RateLimited`."""
         if not isinstance(self._state.settings, RealtimeSession):
             raise BadEvent("invalid_value", "A transcription session answers nothing.", "type")
         aside = wish.conversation == "none"
         if not aside and self.active is not None:
             raise errors.active_response(self._responses[self.active].response.id)
+        if aside and sum(live.response.conversation is None for live in self._responses.values()) >= MAX_ASIDES:
+            raise RateLimited(f"{MAX_ASIDES} responses outside the conversation are being made. Wait for one to end.")
         settings = self.with_a_voice(self._state.settings)
         tools = self._tools(settings, wish)
         course = self._planner.course(settings, wish, is_turn=False)

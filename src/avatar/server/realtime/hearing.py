@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from avatar.conversation.push_to_talk import check_is_raw
 from avatar.core.audio import ms_to_samples, samples_to_ms
-from avatar.core.errors import AvatarError, BufferLimit, Problem, describe
+from avatar.core.errors import AvatarError, BufferLimit, Problem, RateLimited, describe
 from avatar.core.events import SpeechStopped, TranscriptReady
 from avatar.server.realtime import errors, formats
 from avatar.server.realtime.errors import BadEvent
@@ -21,6 +21,10 @@ from avatar.server.realtime.sounds import decoded
 from avatar.server.realtime.state import TalkState
 
 LEAST_COMMIT_MS = 100
+MAX_AT_ONCE = 2
+"""Recordings of one session that are transcribed at the same time: others want their turns understood."""
+MAX_UNTOLD = 64
+"""Recordings of one session whose words are not known yet."""
 
 
 class Hearing:
@@ -41,6 +45,7 @@ class Hearing:
         self._rate_hz = self._uncommitted_bytes = 0
         self._taken_ms = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._at_once = asyncio.Semaphore(MAX_AT_ONCE)
         self._silence: asyncio.TimerHandle | None = None
 
     async def aclose(self) -> None:
@@ -101,10 +106,11 @@ class Hearing:
 
     def commit(self) -> None:
         """What is in the buffer is a turn, which as documented is not answered by itself. Raises `BadEvent` when it is
-        too little."""
+        too little, `RateLimited` when there are too many."""
         pcm16 = bytes(self._buffer) if self.speech is None else self._since(self._speech_began_ms)
         if (buffered_ms := samples_to_ms(len(pcm16) // 2, self._rate_hz)) < LEAST_COMMIT_MS:
             raise errors.commit_empty(buffered_ms)
+        self.check_has_time()
         self._empty()
         self.stop_waiting()
         item_id = self.speech or self._state.mint("item")
@@ -183,7 +189,13 @@ class Hearing:
 
     async def words_in(self, sound: bytes) -> str:
         """What is said in `sound`, in the session's format. Raises the engines' errors."""
-        return (await self._state.live.transcribe(self._whole_samples(sound), self._rate_hz)).text
+        async with self._at_once:
+            return (await self._state.live.transcribe(self._whole_samples(sound), self._rate_hz)).text
+
+    def check_has_time(self) -> None:
+        """Raise `RateLimited` when too many recordings wait for their words already."""
+        if len(self.untold) >= MAX_UNTOLD:
+            raise RateLimited(f"{MAX_UNTOLD} recordings wait to be transcribed. Send more when these are done.")
 
     def _whole_samples(self, sound: bytes) -> bytes:
         sample_bytes = formats.sample_bytes(self.form)
@@ -211,7 +223,8 @@ class Hearing:
     def _transcribe(self, item_id: str, pcm16: bytes, rate_hz: int) -> None:
         async def transcribe() -> None:
             try:
-                said = await self._state.live.transcribe(pcm16, rate_hz)
+                async with self._at_once:
+                    said = await self._state.live.transcribe(pcm16, rate_hz)
                 self._understood(item_id, said.text, samples_to_ms(len(pcm16) // 2, rate_hz) / 1000)
             except AvatarError as error:
                 self._not_understood(item_id, describe(error))

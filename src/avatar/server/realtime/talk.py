@@ -7,7 +7,7 @@ changes. What is heard is `hearing`'s affair, responses are `answers`'. Knows th
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 from avatar.conversation.opening import VOICE_FALLBACK, House
 from avatar.conversation.session import LiveSession
@@ -16,12 +16,19 @@ from avatar.core.errors import AvatarError, describe
 from avatar.core.events import (
     ErrorOccurred,
     ReplyAudioFrame,
+    ReplyAudioStarted,
     ReplyCalls,
     ReplyDone,
+    ReplyHeld,
+    ReplyLowered,
+    ReplyResumed,
     ReplyTextDelta,
+    ReplyTextDone,
     SessionEvent,
     SpeechStarted,
     SpeechStopped,
+    ToolCalled,
+    ToolReturned,
     TranscriptReady,
 )
 from avatar.server.realtime import errors, formats
@@ -169,8 +176,6 @@ class Talk:
         if (heard.turn_detection, heard.format) != (before.turn_detection, before.format):
             self._hearing.listen()
         self._behave()
-        language = heard.transcription.language if heard.transcription else None
-        state.live.update(language=language, instructions=None)
         state.tell(self.session_event("updated"))
         if notice and sessions.voice_of(new) != sessions.voice_of(old):
             state.tell_fallback(notice)
@@ -180,6 +185,9 @@ class Talk:
     def _behave(self) -> None:
         """Conduct turns as the settings have it."""
         self._hearing.stop_waiting()
+        transcription = self._state.settings.audio.input.transcription
+        language = transcription.language if transcription else None
+        self._state.live.change_language(language or self._state.house.language)
         detection = self._state.detection
         interrupts = detection is not None and detection.interrupt_response
         self._state.live.conduct = Conduct(
@@ -212,6 +220,8 @@ class Talk:
         if isinstance(event.item, McpApprovalResponse):
             self._tool_calls.check(event.item)
         silent, sound = without_sound(event.item, "item")
+        if sound:
+            self._hearing.check_has_time()
         item, before = self._conversation.create(silent, event.previous_item_id, by_client=True)
         self._conversation.note_sound(item.id, self._hearing.form, sound)
         self._state.tell(self.events.item_added(item, before), self.events.item_done(item, before))
@@ -254,6 +264,12 @@ class Talk:
                 self._problem(event)
             case ReplyTextDelta() | ReplyAudioFrame() | ReplyCalls() | ReplyDone():
                 self._answers.hear(event)
+            case TranscriptReady() | ReplyTextDone() | ReplyAudioStarted() | ToolCalled() | ToolReturned():
+                pass  # the protocol has no event for it, or tells it by others
+            case ReplyLowered() | ReplyHeld() | ReplyResumed():
+                pass  # clients cannot hold what they play, so nothing is held here: `planning.turn_policy`
+            case _:
+                assert_never(event)
 
     def _problem(self, event: ErrorOccurred) -> None:
         problem = event.problem

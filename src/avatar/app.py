@@ -20,13 +20,13 @@ from avatar import __version__, choosing, voicing
 from avatar.choosing import Choosing
 from avatar.conversation import telemetry
 from avatar.conversation.admission import SessionManager
-from avatar.conversation.lineup import Lineup, Pick
+from avatar.conversation.lineup import HIGH, Lineup, Pick
 from avatar.conversation.opening import House, ResumeTokens
 from avatar.conversation.plan import ReplyPolicy
 from avatar.conversation.push_to_talk import BufferLimits
 from avatar.conversation.quality import HighQuality
 from avatar.conversation.terms import SessionPolicy, ToolPolicy
-from avatar.conversation.vram import free_vram_bytes, used_vram_fraction
+from avatar.conversation.vram import used_vram_fraction
 from avatar.core.errors import AvatarError, Overloaded, StoreError
 from avatar.core.progress import JobProgress
 from avatar.core.turns import TurnPolicy
@@ -147,8 +147,13 @@ class Service:
                 JobPolicy(timeout_s=settings.voices.enrolment_timeout_s, attempts=settings.voices.attempts),
             )
             closing.push_async_callback(self._library.aclose)
-            high = _high_quality(settings)
-            closing.push_async_callback(high.aclose)
+            high = HighQuality(
+                self.lineup,
+                partial(choosing.pick, settings, HIGH),
+                settings.tts.high_idle_s,
+                settings.tts.high_load_s,
+            )
+            closing.callback(high.close)
             self._house = _furnish(settings, self.lineup, decoder, self._store, self._library, high, self.mcp)
             closing.push_async_callback(self.calls.aclose)
             self.lineup.start()
@@ -335,14 +340,6 @@ def _furnish(
         settings.stt.language,
         high,
         mcp,
-    )
-
-
-def _high_quality(settings: Settings) -> HighQuality:
-    tts = settings.tts
-    pick = partial(choosing.pick, settings, "tts", tts.high_engine, tts.high_model or None)
-    return HighQuality(
-        pick if tts.high_engine else None, free_vram_bytes, tts.high_vram_bytes, tts.high_idle_s, tts.high_load_s
     )
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from avatar.conversation.lineup import Pick
+from avatar.conversation.lineup import HIGH, Pick, SeatName, stage_of
+from avatar.conversation.quality import on_demand
 from avatar.conversation.vram import free_vram_bytes
 from avatar.core.errors import SetupError
 from avatar.engines.base import STAGES, Stage
@@ -63,18 +64,21 @@ def picks(choosings: Sequence[Choosing], settings: Settings) -> dict[Stage, Pick
     }
 
 
-def pick(settings: Settings, stage: Stage, engine: str | None, model: str | None) -> Pick:
+def pick(settings: Settings, seat: SeatName, engine: str | None = None, model: str | None = None) -> Pick:
     """What a wish over the network comes to; None leaves it to the settings. Raises `SetupError`.
 
     Only weights of the models folder can be wished for: a path of the server's is not for clients to choose.
     """
-    wish = _wish(settings, stage, engine, model)
+    wish = _wish(settings, seat, engine, model)
+    if not wish.engine:
+        raise SetupError("No engine for it is set up (tts.high_engine).")
     specs = engine_specs()
     facts = _gather_facts(settings, specs)
-    choice = _told(choose(stage, wish, facts, specs), facts)
+    choice = _told(choose(stage_of(seat), wish, facts, specs), facts)
     if model and choice.weights and choice.weights not in (*facts.weights.values(), *facts.files.values()):
         raise SetupError(f"`{model}` is not in the models folder. Put it there first.")
-    return _pick(choice, wish)
+    found, tts = _pick(choice, wish), settings.tts
+    return on_demand(found, tts.high_vram_bytes, tts.high_load_s) if seat == HIGH else found
 
 
 def options(settings: Settings) -> list[Option]:
@@ -116,10 +120,12 @@ def _told(choice: Choice, facts: Facts) -> Choice:
     return replace(choice, reason="; ".join((choice.reason, *asks)))
 
 
-def _wish(settings: Settings, stage: Stage, engine: str | None = None, model: str | None = None) -> Wish:
-    """What the settings say of a stage, unless an engine or a model is asked for."""
-    section = {"stt": settings.stt, "llm": settings.llm, "tts": settings.tts}.get(stage)
+def _wish(settings: Settings, seat: SeatName, engine: str | None = None, model: str | None = None) -> Wish:
+    """What the settings say of a seat, unless an engine or a model is asked for."""
+    section = {"stt": settings.stt, "llm": settings.llm, "tts": settings.tts, HIGH: settings.tts}.get(seat)
     options: dict[str, Any] = section.model_dump() if section else {}
+    if seat == HIGH:
+        options |= {"engine": settings.tts.high_engine, "model": settings.tts.high_model}
     if engine is not None or model is not None:
         options |= {"engine": engine or "auto", "model": model or ""}
     return Wish(options.get("engine", "auto"), options.get("model", ""), options)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from avatar.conversation.lineup import Lineup, Pick
+from avatar.conversation.lineup import HIGH, Lineup, Pick
 from avatar.core.errors import Conflict, EngineFailed, Overloaded
 from avatar.core.progress import JobProgress
 from avatar.engines.base import STAGES, Capabilities, Engine, Stage
@@ -79,7 +79,7 @@ async def test_on_a_gpu_every_stage_is_loaded_one_at_a_time() -> None:
     assert lineup.engines.names() == {stage: stage for stage in STAGES}
     assert [model.name for model in machine.made] == list(STAGES)
     assert machine.most_loading == 1
-    assert {seat.loaded and seat.loaded.vram_bytes for seat in lineup.seats.values()} == {100}
+    assert [loaded and loaded.vram_bytes for loaded in (lineup.seats[stage].loaded for stage in STAGES)] == [100] * 5
     await lineup.aclose()
     assert {model.closed for model in machine.made} == {1}
 
@@ -222,6 +222,45 @@ async def test_one_that_fails_at_the_start_can_be_replaced() -> None:
     await at_rest(lineup)
     assert lineup.engines.tts.name == "other"
     await lineup.aclose()
+
+
+async def test_the_better_voice_has_a_seat_that_may_stay_empty() -> None:
+    machine, folder = Machine(), Path("/models/a")
+    lineup = await started(machine)
+    assert lineup.seats[HIGH].state == "unloaded"
+    lineup.hold().release()
+    lineup.load("tts", machine.pick("voice"))
+    lineup.load(HIGH, machine.pick("better", folder / "model.onnx"))
+    assert lineup.used_by(folder) == ["tts_high"]
+    assert (await lineup.loaded(HIGH)).engine.name == "better"
+    assert machine.most_loading == 1
+    hold = lineup.hold()
+    hold.keep(await lineup.loaded(HIGH))
+    await lineup.unload(HIGH)
+    assert lineup.used_by(folder) == ["a session that has not ended"]
+    assert machine.named("better")[0].closed == 0
+    with pytest.raises(EngineFailed, match="No tts_high engine is loaded"):
+        await lineup.loaded(HIGH)
+    hold.release()
+    await at_rest(lineup)
+    assert machine.named("better")[0].closed == 1
+    await lineup.aclose()
+
+
+async def test_one_that_is_out_of_order_serves_nobody_any_more() -> None:
+    machine = Machine()
+    lineup = await started(machine)
+    lineup.load(HIGH, machine.pick("better"))
+    better, hold = await lineup.loaded(HIGH), lineup.hold()
+    hold.keep(better)
+    for _ in range(2):  # as two sessions may find
+        lineup.retire(better, "It hangs.")
+    assert (lineup.seats[HIGH].state, lineup.seats[HIGH].problem) == ("failed", "It hangs.")
+    assert (machine.told[-1].key, machine.told[-1].state, machine.told[-1].message) == (HIGH, "failed", "It hangs.")
+    assert machine.named("better")[0].closed == 0
+    hold.release()
+    await lineup.aclose()  # before it could be freed
+    assert {model.closed for model in machine.made} == {1}
 
 
 async def test_which_folders_are_in_use() -> None:

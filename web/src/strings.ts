@@ -64,7 +64,7 @@ const en = {
     queue: "waiting to be sent",
     wire: "sending",
   },
-  stages: { vad: "voice activity", end_of_turn: "end of turn", stt: "hearing", llm: "thinking", tts: "speaking" },
+  stages: { vad: "voice activity", end_of_turn: "end of turn", stt: "hearing", llm: "thinking", tts: "speaking", tts_high: "speaking, high quality" },
   models: {
     title: "Models",
     engines: "Engines",
@@ -191,7 +191,7 @@ const zh: Strings = {
     queue: "等待发送",
     wire: "发送",
   },
-  stages: { vad: "语音检测", end_of_turn: "断句", stt: "听", llm: "想", tts: "说" },
+  stages: { vad: "语音检测", end_of_turn: "断句", stt: "听", llm: "想", tts: "说", tts_high: "说（高音质）" },
   models: {
     title: "模型",
     engines: "引擎",

@@ -1,8 +1,8 @@
 """Which engines serve: loading and unloading them while the server runs.
 
 A session keeps the engines it began with until it ends; only then is one that was replaced freed. Loading is one at a
-time, so that each finds the memory that is really free. Knows engine Protocols only: which engine it is to be, and how
-it is made, comes as a `Pick`.
+time, so that each finds the memory that is really free. Every stage has a seat; one more, which may stay empty, is the
+better voice's. Knows engine Protocols only: which engine it is to be, and how it is made, comes as a `Pick`.
 """
 
 import asyncio
@@ -17,13 +17,16 @@ from typing import Any, Literal
 from avatar.conversation.precedence import Precedence
 from avatar.conversation.terms import Engines
 from avatar.conversation.vram import used_vram_bytes
-from avatar.core.errors import Conflict, Overloaded, SetupError, describe
+from avatar.core.errors import Conflict, EngineFailed, EngineTimeout, Overloaded, SetupError, describe
 from avatar.core.progress import JobProgress, JobState
 from avatar.engines.base import STAGES, Engine, Stage
 
 logger = logging.getLogger(__name__)
 
 SCOPE = "engines"
+HIGH: Literal["tts_high"] = "tts_high"
+"""The seat of the speech engine for sessions that ask for high quality."""
+SeatName = Literal[Stage, "tts_high"]
 SeatState = Literal["unloaded", "loading", "ready", "failed"]
 
 
@@ -38,7 +41,9 @@ class Pick:
     """What a remote engine is asked for; empty where there are weights."""
     reason: str = field(compare=False)
     build: Callable[[], Engine] = field(compare=False)
-    """Makes it, not loaded yet; may take long, and is called off the loop."""
+    """Makes it, not loaded yet; may take long, and is called off the loop, when nothing else is being loaded."""
+    load_timeout_s: float | None = field(default=None, compare=False)
+    """Longest time that loading what was made may take; None: as long as it likes."""
 
 
 @dataclass(eq=False)
@@ -58,15 +63,32 @@ class Loaded:
         return Precedence(self.engine.capabilities.concurrent)
 
 
+def stage_of(name: SeatName) -> Stage:
+    """Of the engines that can take this seat."""
+    return "tts" if name == "tts_high" else name
+
+
 @dataclass(eq=False)
 class Seat:
-    """One stage: what serves it, and what is being loaded to take its place."""
+    """A place for an engine: what serves there, and what is being loaded to take its place."""
 
-    stage: Stage
+    name: SeatName
     loaded: Loaded | None = None
     coming: Pick | None = None
     problem: str = ""
-    """Why the last load failed; what served before goes on."""
+    """Why the last load failed (what served before goes on), or what was wrong with what served."""
+    loading: "asyncio.Task[None] | None" = None
+    """The last load, over or not."""
+
+    @property
+    def stage(self) -> Stage:
+        """Of the engines that can take it."""
+        return stage_of(self.name)
+
+    @property
+    def pick(self) -> Pick | None:
+        """What serves, or is about to."""
+        return self.coming or (self.loaded.pick if self.loaded else None)
 
     @property
     def state(self) -> SeatState:
@@ -81,7 +103,7 @@ class Seat:
         """What keeps it from serving, in words."""
         if self.coming is not None:
             return "The models are being loaded."
-        return self.problem or f"No {self.stage} engine is loaded; load one under /api/engines/{self.stage}/load."
+        return self.problem or f"No {self.name} engine is loaded; load one under /api/engines/{self.name}/load."
 
 
 def _engines(loaded: Sequence[Loaded]) -> Engines:
@@ -96,9 +118,14 @@ class Hold:
     def __init__(self, lineup: "Lineup", loaded: Sequence[Loaded]) -> None:
         self.engines = _engines(loaded)
         self._lineup = lineup
-        self._loaded = tuple(loaded)
+        self._loaded: tuple[Loaded, ...] = ()
         for one in loaded:
-            one.holds += 1
+            self.keep(one)
+
+    def keep(self, loaded: Loaded) -> None:
+        """This one too."""
+        loaded.holds += 1
+        self._loaded += (loaded,)
 
     def release(self) -> None:
         """Let them go; idempotent."""
@@ -118,16 +145,20 @@ class Lineup:
         vram: Callable[[], int | None] = used_vram_bytes,
     ) -> None:
         """`first`: what `start` loads. `vram` gives the used bytes of the GPUs; it is asked off the loop."""
-        self.seats = {stage: Seat(stage, coming=first.get(stage)) for stage in STAGES}
+        self.seats: dict[SeatName, Seat] = {stage: Seat(stage, coming=first.get(stage)) for stage in STAGES}
+        self.seats[HIGH] = Seat(HIGH)
         self._publish = publish
         self._vram = vram
         self._one_at_a_time = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._alive: list[Loaded] = []
+        self._alive: set[Loaded] = set()
 
     def start(self) -> None:
         """Begin to load every stage: on a GPU one after another in the order of a turn, else all at once."""
-        self._spawn(self._load_first([(seat, seat.coming) for seat in self.seats.values() if seat.coming is not None]))
+        first = [(seat, seat.coming) for seat in self.seats.values() if seat.coming is not None]
+        loading = self._spawn(self._load_first(first))
+        for seat, _ in first:
+            seat.loading = loading
 
     @property
     def engines(self) -> Engines:
@@ -142,37 +173,55 @@ class Lineup:
         """Keep what serves now, whatever is loaded later, until it is released. Raises `Overloaded`."""
         return Hold(self, self._serving())
 
-    def load(self, stage: Stage, pick: Pick) -> None:
+    def load(self, name: SeatName, pick: Pick) -> None:
         """Load `pick` and let it serve the sessions to come; what served before does so until then.
 
         Nothing happens if it serves already or is being loaded. Raises `Conflict` while another is being loaded.
         """
-        seat = self.seats[stage]
+        seat = self.seats[name]
         if seat.coming is not None and seat.coming != pick:
-            raise Conflict(f"{seat.coming.engine} is being loaded for {stage}. Wait for it.")
+            raise Conflict(f"{seat.coming.engine} is being loaded for {name}. Wait for it.")
         if seat.coming is None and (seat.loaded is None or seat.loaded.pick != pick):
             seat.coming, seat.problem = pick, ""
-            self._spawn(self._load(seat, pick))
+            seat.loading = self._spawn(self._load(seat, pick))
+
+    async def loaded(self, name: SeatName) -> Loaded:
+        """What serves there; while that is nothing, what is being loaded. Raises `EngineFailed` with the reason if
+        nothing comes of it."""
+        seat = self.seats[name]
+        if seat.loaded is None and seat.loading is not None:
+            await asyncio.wait([seat.loading])
+        if seat.loaded is None:
+            raise EngineFailed(seat.why_not)
+        return seat.loaded
 
     def reconsider(self, stage: Stage, choose: Callable[[], Pick]) -> None:
         """Load what `choose`, which is called off the loop, comes to; if that cannot be had, what serves goes on."""
         self._spawn(self._reconsider(stage, choose))
 
-    async def unload(self, stage: Stage) -> None:
-        """Free the engine of a stage, when its sessions have ended. Raises `Conflict` while one is being loaded."""
-        seat = self.seats[stage]
+    async def unload(self, name: SeatName) -> None:
+        """Free the engine of a seat, when its sessions have ended. Raises `Conflict` while one is being loaded."""
+        seat = self.seats[name]
         if seat.coming is not None:
-            raise Conflict(f"{seat.coming.engine} is being loaded for {stage}. Wait for it.")
+            raise Conflict(f"{seat.coming.engine} is being loaded for {name}. Wait for it.")
         seat.problem = ""
-        loaded, seat.loaded = seat.loaded, None
-        if loaded is not None:
-            await self._retire(loaded)
+        if seat.loaded is not None:
+            await self._retire(seat.loaded)
+
+    def retire(self, loaded: Loaded, why: str = "") -> "asyncio.Task[None] | None":
+        """Nobody gets it any more, and once nobody holds it, it is freed: now, in the task. `why`: what is wrong."""
+        for seat in self.seats.values():
+            if seat.loaded is loaded:
+                seat.loaded, seat.problem = None, why
+                self._tell(seat, "failed" if why else "done", message=why)
+        loaded.is_retired = True
+        return self.free_if_idle(loaded)
 
     def used_by(self, folder: Path) -> list[str]:
-        """The stages that have, or are about to have, weights in `folder`; engines that old sessions hold too."""
-        picks = [(seat.stage, seat.coming) for seat in self.seats.values() if seat.coming is not None]
-        picks += [(seat.stage, seat.loaded.pick) for seat in self.seats.values() if seat.loaded is not None]
-        users = {stage for stage, pick in picks if _is_in(pick, folder)}
+        """The seats that have, or are about to have, weights in `folder`; engines that old sessions hold too."""
+        picks = [(seat.name, seat.coming) for seat in self.seats.values() if seat.coming is not None]
+        picks += [(seat.name, seat.loaded.pick) for seat in self.seats.values() if seat.loaded is not None]
+        users = {name for name, pick in picks if _is_in(pick, folder)}
         kept = any(one.is_retired and _is_in(one.pick, folder) for one in self._alive)
         return sorted(users) + (["a session that has not ended"] if kept else [])
 
@@ -190,15 +239,15 @@ class Lineup:
     def free_if_idle(self, loaded: Loaded) -> "asyncio.Task[None] | None":
         """Free an engine that was replaced or unloaded, once nobody holds it."""
         if loaded.is_retired and not loaded.holds and loaded in self._alive:
-            self._alive.remove(loaded)
             return self._spawn(self._free(loaded))
         return None
 
     def _serving(self) -> list[Loaded]:
-        lacking = [seat.why_not for seat in self.seats.values() if seat.loaded is None]
+        seats = [self.seats[stage] for stage in STAGES]
+        lacking = [seat.why_not for seat in seats if seat.loaded is None]
         if lacking:
             raise Overloaded("The server cannot talk yet. " + " ".join(dict.fromkeys(lacking)))
-        return [seat.loaded for seat in self.seats.values() if seat.loaded is not None]
+        return [seat.loaded for seat in seats if seat.loaded is not None]
 
     async def _load_first(self, seats: Sequence[tuple[Seat, Pick]]) -> None:
         async with self._one_at_a_time:
@@ -224,12 +273,12 @@ class Lineup:
         try:
             loaded = await self._make(pick)
         except Exception as error:
-            logger.error("%s could not be loaded for %s", pick.engine, seat.stage, exc_info=error)
+            logger.error("%s could not be loaded for %s", pick.engine, seat.name, exc_info=error)
             seat.coming, seat.problem = None, describe(error).message
             self._tell(seat, "failed", message=seat.problem)
             return
         old, seat.loaded, seat.coming = seat.loaded, loaded, None
-        logger.info("%s serves %s", loaded.engine.name, seat.stage)
+        logger.info("%s serves %s", loaded.engine.name, seat.name)
         self._tell(seat, "done", message=loaded.engine.name)
         if old is not None:
             await self._retire(old)
@@ -237,9 +286,9 @@ class Lineup:
     async def _make(self, pick: Pick) -> Loaded:
         before_bytes = await asyncio.to_thread(self._vram)
         loaded = Loaded(pick, await asyncio.to_thread(pick.build))
-        self._alive.append(loaded)  # from here on `aclose` finds it
+        self._alive.add(loaded)  # from here on `aclose` finds it
         try:
-            await loaded.engine.warm_up()
+            await _warm_up(loaded)
         except Exception:
             self._alive.remove(loaded)
             with suppress(Exception):  # the first failure is the one to tell
@@ -251,8 +300,7 @@ class Lineup:
         return loaded
 
     async def _retire(self, loaded: Loaded) -> None:
-        loaded.is_retired = True
-        if freeing := self.free_if_idle(loaded):
+        if freeing := self.retire(loaded):
             await asyncio.wait([freeing])
 
     async def _free(self, loaded: Loaded) -> None:
@@ -260,15 +308,27 @@ class Lineup:
             await loaded.engine.aclose()
         except Exception:
             logger.exception("%s could not be freed", loaded.pick.engine)
+        self._alive.discard(loaded)  # not before: until it is freed `aclose` must find it
 
     def _tell(self, seat: Seat, state: JobState, step: str = "", message: str = "") -> None:
-        self._publish(JobProgress(SCOPE, seat.stage, state, step, message=message))
+        self._publish(JobProgress(SCOPE, seat.name, state, step, message=message))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+async def _warm_up(loaded: Loaded) -> None:
+    pick = loaded.pick
+    try:
+        async with asyncio.timeout(pick.load_timeout_s) as limit:
+            await loaded.engine.warm_up()
+    except TimeoutError:
+        if limit.expired():
+            raise EngineTimeout(f"{pick.engine} was not loaded within {pick.load_timeout_s:g} s.") from None
+        raise
 
 
 def _is_in(pick: Pick, folder: Path) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
-from avatar.conversation.lineup import Lineup
+from avatar.conversation.lineup import Hold, Lineup
 from avatar.conversation.log import ConversationLog, TurnStore
 from avatar.conversation.outbox import Outbox
 from avatar.conversation.push_to_talk import AudioKind, Decoder
@@ -130,7 +130,7 @@ class House:
         async with AsyncExitStack() as held:
             hold = self.lineup.hold()
             held.callback(hold.release)
-            engines, lack = await self._with_quality(request, hold.engines, outbox, held)
+            engines, lack = await self._with_quality(request, hold, outbox, held)
             opened = await self._open(request, outbox, engines, held)
             held.enter_context(self.voices.telling_of_deletions(partial(self._lose_voice, opened.session, outbox)))
             opened.session.held = held.pop_all()
@@ -139,19 +139,21 @@ class House:
         return opened
 
     async def _with_quality(
-        self, request: Request, engines: Engines, outbox: Outbox, held: AsyncExitStack
+        self, request: Request, hold: Hold, outbox: Outbox, held: AsyncExitStack
     ) -> tuple[Engines, str]:
         """The engines, with the better voice if it is asked for and can be had; else why not."""
         if request.quality == "fast" or self.high is None:
-            return engines, ""
+            return hold.engines, ""
+
+        def tell(why: str) -> None:
+            outbox.put(_notice(QUALITY_FALLBACK, _LACK + why))
+
         try:
-            best = await self.high.take()
-            held.callback(self.high.release)
-            await self._teach(best, request.voice or None)
+            speaker = await held.enter_async_context(self.high.speaker(hold, self.policy.reply.stall_timeout_s, tell))
+            await self._teach(speaker.best, request.voice or None)
         except EngineError as error:
-            return engines, _LACK + describe(error).message
-        speaker = WithFallback(best, engines.tts, lambda why: outbox.put(_notice(QUALITY_FALLBACK, _LACK + why)))
-        return replace(engines, tts=speaker), ""
+            return hold.engines, _LACK + describe(error).message
+        return replace(hold.engines, tts=speaker), ""
 
     async def _teach(self, tts: TextToSpeech, voice: str | None) -> None:
         """An engine that was loaded just now knows no enrolled voices: it learns the one that is wanted."""

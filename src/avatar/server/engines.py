@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from avatar.conversation.lineup import Lineup, Pick, Seat, SeatState
+from avatar.conversation.lineup import HIGH, Lineup, Pick, Seat, SeatName, SeatState
 from avatar.conversation.vram import gpu_memory
 from avatar.core.errors import Conflict, SetupError
 from avatar.engines.base import Stage
@@ -27,8 +27,8 @@ class Option:
     models: tuple[str, ...]
 
 
-Choose = Callable[[Stage, str | None, str | None], Pick]
-"""(stage, engine, model) -> what it comes to; None leaves it to the settings. Raises `SetupError`."""
+Choose = Callable[[SeatName, str | None, str | None], Pick]
+"""(seat, engine, model) -> what it comes to; None leaves it to the settings. Raises `SetupError`."""
 
 
 class OptionOut(BaseModel):
@@ -40,9 +40,9 @@ class OptionOut(BaseModel):
 
 
 class SeatOut(BaseModel):
-    """What serves one stage."""
+    """What serves one stage, or speaks where high quality is asked for."""
 
-    stage: Stage
+    stage: SeatName
     state: SeatState
     engine: str | None = Field(description="Its name in the registry.")
     name: str | None = Field(description="Its name for people.")
@@ -67,7 +67,7 @@ class LineupOut(BaseModel):
 
     gpu: GpuOut | None
     stages: list[SeatOut]
-    high_engine: str | None = Field(description="Speech engine of sessions that ask for `quality` `high`; null: none.")
+    high_engine: str | None = Field(description="What speaks, or would, where `quality` `high` is asked for.")
 
 
 class Load(BaseModel):
@@ -88,10 +88,11 @@ def router(lineup: Lineup, options: Callable[[], Sequence[Option]], choose: Choo
         found, memory = await asyncio.gather(asyncio.to_thread(options), asyncio.to_thread(gpu_memory))
         gpu = GpuOut(used_bytes=memory[0], total_bytes=memory[1]) if memory else None
         stages = [_out(seat, found) for seat in lineup.seats.values()]
-        return LineupOut(gpu=gpu, stages=stages, high_engine=high_engine or None)
+        high = lineup.seats[HIGH].pick
+        return LineupOut(gpu=gpu, stages=stages, high_engine=high.engine if high else high_engine or None)
 
     @routes.post("/{stage}/load", status_code=202)
-    async def load(stage: Stage, wanted: Load | None = None) -> SeatOut:
+    async def load(stage: SeatName, wanted: Load | None = None) -> SeatOut:
         wanted = wanted or Load()
         try:
             pick = await asyncio.to_thread(choose, stage, wanted.engine, wanted.model)
@@ -101,7 +102,7 @@ def router(lineup: Lineup, options: Callable[[], Sequence[Option]], choose: Choo
         return _out(lineup.seats[stage], await asyncio.to_thread(options))
 
     @routes.post("/{stage}/unload")
-    async def unload(stage: Stage) -> SeatOut:
+    async def unload(stage: SeatName) -> SeatOut:
         await lineup.unload(stage)
         return _out(lineup.seats[stage], await asyncio.to_thread(options))
 
@@ -112,7 +113,7 @@ def _out(seat: Seat, options: Sequence[Option]) -> SeatOut:
     loaded = seat.loaded
     pick = loaded.pick if loaded else None
     return SeatOut(
-        stage=seat.stage,
+        stage=seat.name,
         state=seat.state,
         engine=pick.engine if pick else None,
         name=loaded.engine.name if loaded else None,

@@ -145,10 +145,11 @@ def serve(folder: Path) -> None:
     import uvicorn
     from tests.integration.serving import picks_of
 
-    from avatar.app import Service, assemble
+    from avatar.app import assemble
     from avatar.cli.serving import uvicorn_config
     from avatar.conversation.precedence import Precedence
     from avatar.conversation.terms import Engines
+    from avatar.service import Service
 
     logging.basicConfig(level=logging.INFO)
     settings = settings_in(folder)

@@ -1,40 +1,19 @@
-"""The composition root: settings -> engines -> store -> FastAPI app. Only this file sees everything.
+"""The composition root: settings -> engines -> store -> FastAPI app.
 
-The server listens at once; engines load behind it, and `/readyz` says when every stage can serve.
+`service.py` makes what lives as long as the server; here are the routes around it, and who may reach them.
 """
 
-import asyncio
-import gc
-import logging
-import secrets
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 
 from fastapi import FastAPI, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 
-from avatar import __version__, choosing, voicing
+from avatar import __version__, choosing
 from avatar.choosing import Choosing
-from avatar.conversation import telemetry
-from avatar.conversation.admission import SessionManager
-from avatar.conversation.lineup import HIGH, Lineup, Pick
-from avatar.conversation.opening import House, ResumeTokens
-from avatar.conversation.plan import ReplyPolicy
-from avatar.conversation.push_to_talk import BufferLimits
-from avatar.conversation.quality import HighQuality
-from avatar.conversation.terms import SessionPolicy, ToolPolicy
-from avatar.conversation.vram import used_vram_fraction
-from avatar.core.errors import AvatarError, Overloaded, StoreError
-from avatar.core.progress import JobProgress
-from avatar.core.turns import TurnPolicy
-from avatar.engines.base import Sampling, Stage
-from avatar.engines.fitness import misfit
-from avatar.hub.downloads import Downloads
-from avatar.hub.library import Library
-from avatar.media.decoder import DecoderPool
+from avatar.core.errors import AvatarError
 from avatar.server import (
     access,
     chat,
@@ -47,167 +26,13 @@ from avatar.server import (
     problems,
     uploads,
 )
-from avatar.server.ephemeral import EphemeralKeys
 from avatar.server.openai import app as openai_app
-from avatar.server.openai.service import Service as OpenAIService
-from avatar.server.provenance import Provenance
 from avatar.server.realtime import calls, client_secrets
 from avatar.server.realtime import socket as realtime
-from avatar.server.realtime.ice import IceServer
-from avatar.server.realtime.session import Session
 from avatar.server.voices import routes as voices
-from avatar.server.wire.client import MAX_TEXT_CHARS
-from avatar.server.wire.server import Limits
+from avatar.service import Service
 from avatar.settings import Settings, load
-from avatar.store import Store
-from avatar.tools.mcp_servers import McpServer, McpServers
-from avatar.voices.jobs import JobPolicy
-from avatar.voices.library import MAX_UPLOAD_BYTES, VoiceLibrary
-
-logger = logging.getLogger(__name__)
-
-COLLECT_AFTER = (5_000, 10, 1)
-"""Thresholds of Python's garbage collector: fewer, larger rounds than its own (700, 10, 10), full ones as often."""
-
-STARTING = "The server is starting. Try again in a moment."
-SECRET_BYTES = 32  # as long as what HMAC-SHA-256 makes of it
-
-
-class Service:
-    """What lives as long as the server: engines, store, decoders, admission.
-
-    Raises `SetupError` when telemetry is asked for and cannot be had.
-    """
-
-    def __init__(self, settings: Settings, first: Mapping[Stage, Pick]) -> None:
-        """`first`: the engines to begin with."""
-        self.settings = settings
-        self._first = first
-        self.sessions = SessionManager(
-            settings.admission.max_sessions,
-            settings.admission.wait_s,
-            settings.admission.max_vram_fraction,
-            used_vram_fraction,
-        )
-        self.feed = events.Feed()
-        self.provenance = Provenance(settings.voices.watermark, settings.voices.watermark_key)
-        self.lineup = Lineup(first, self._tell)
-        self.shelf = models.Shelf(
-            Library(settings.models_dir, misfit),
-            Downloads(
-                settings.models_dir, settings.models.sources, settings.models.connect_timeout_s, self.feed.publish
-            ),
-            self.lineup.used_by,
-        )
-        tools = settings.tools
-        self.mcp = McpServers([McpServer(**dict(server)) for server in tools.mcp_servers], tools.mcp_allowed_urls)
-        self.ephemeral = EphemeralKeys[Session]()
-        ice = [IceServer(**dict(server)) for server in settings.webrtc.ice_servers]
-        self.calls = calls.Calls(self.house, self.sessions, ice, settings.server.send_timeout_s)
-        admission, media = settings.admission, settings.media
-        self.openai = OpenAIService(
-            self.house,
-            SessionManager(admission.max_requests, admission.wait_s, what="places for requests"),
-            settings.server.send_timeout_s,
-            media.max_upload_bytes,
-            media.max_upload_s,
-            self.provenance,
-        )
-        self._store: Store | None = None
-        self._library: VoiceLibrary | None = None
-        self._house: House | None = None
-        collector = settings.telemetry.otlp_endpoint
-        self._end_telemetry = telemetry.export_to(collector, __version__) if collector else None
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Open the store, start to load the engines; close all of it in the end, whatever of it fails."""
-        settings = self.settings
-        async with AsyncExitStack() as closing:
-            closing.callback(gc.unfreeze)
-            closing.callback(gc.set_threshold, *gc.get_threshold())
-            gc.set_threshold(*COLLECT_AFTER)
-            if self._end_telemetry is not None:
-                closing.push_async_callback(asyncio.to_thread, self._end_telemetry)
-            self._store = await Store.open(settings.data_dir)
-            closing.push_async_callback(self._store.aclose)
-            closing.push_async_callback(self.mcp.aclose)
-            decoder = DecoderPool(settings.media.decoders, settings.media.timeout_s, settings.media.memory_bytes)
-            closing.push_async_callback(decoder.aclose)
-            await decoder.start()
-            await asyncio.to_thread(self.shelf.library.clear_left_overs)
-            self.shelf.downloads.restore()
-            closing.push_async_callback(self.shelf.downloads.aclose)
-            closing.push_async_callback(self.lineup.aclose)
-            self._library = await VoiceLibrary.open(
-                settings.data_dir / "voices",
-                self._store.voices,
-                voicing.enrolment(partial(voicing.serving, self.lineup), decoder, settings.models_dir),
-                self._tell_of_voice,
-                JobPolicy(timeout_s=settings.voices.enrolment_timeout_s, attempts=settings.voices.attempts),
-            )
-            closing.push_async_callback(self._library.aclose)
-            high = HighQuality(
-                self.lineup,
-                partial(choosing.pick, settings, HIGH),
-                settings.tts.high_idle_s,
-                settings.tts.high_load_s,
-            )
-            closing.callback(high.close)
-            self._house = _furnish(settings, self.lineup, decoder, self._store, self._library, high, self.mcp)
-            closing.push_async_callback(self.calls.aclose)
-            self.lineup.start()
-            try:
-                yield
-            finally:
-                self._house = None
-
-    def _tell(self, progress: JobProgress) -> None:
-        """Of engines that load; those that learn voices are told which there are."""
-        self.feed.publish(progress)
-        if progress.ended and self._library is not None:
-            voicing.introduce(self.lineup, self._library)
-        if progress.ended and not self.sessions.active:
-            gc.freeze()  # what is loaded stays: a full collection would walk through it, and all talks wait 0.2 s
-
-    def _tell_of_voice(self, progress: JobProgress) -> None:
-        """Of an enrolment; a voice that is ready may call for other weights than those the server began with."""
-        self.feed.publish(progress)
-        if progress.state == "done" and not self.settings.tts.model:
-            voicing.make_way(
-                self.lineup, self._first["tts"], lambda engine: choosing.pick(self.settings, "tts", engine, None)
-            )
-
-    def store(self) -> Store:
-        """The open store."""
-        if self._store is None:
-            raise StoreError(STARTING)
-        return self._store
-
-    def library(self) -> VoiceLibrary:
-        """The voices people brought."""
-        if self._library is None:
-            raise StoreError(STARTING)
-        return self._library
-
-    def house(self) -> House:
-        """What sessions need; while a stage has no engine, `Overloaded`."""
-        if self._house is None:
-            raise Overloaded(STARTING)
-        self.lineup.require()
-        return self._house
-
-    @property
-    def limits(self) -> Limits:
-        """Bounds that clients are told."""
-        conversation, server = self.settings.conversation, self.settings.server
-        return Limits(
-            max_buffer_bytes=conversation.max_buffer_bytes,
-            max_buffer_chunks=conversation.max_buffer_chunks,
-            max_utterance_s=conversation.max_utterance_s,
-            max_message_bytes=server.max_message_bytes,
-            max_text_chars=MAX_TEXT_CHARS,
-        )
+from avatar.voices.library import MAX_UPLOAD_BYTES
 
 
 def create_app(settings: Settings | None = None, choosings: tuple[Choosing, ...] | None = None) -> FastAPI:
@@ -228,6 +53,16 @@ def assemble(service: Service) -> FastAPI:
 
     app = FastAPI(title="AVATAR", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     problems.install(app)
+    _guard(app, service)
+    _tell_health(app, service)
+    _manage(app, service)
+    _talk(app, service)
+    pages.mount(app)
+    return app
+
+
+def _guard(app: FastAPI, service: Service) -> None:
+    """What a request must pass; what is added last is asked first."""
     server = service.settings.server
     app.add_middleware(hosts.OwnPages, origins=server.allowed_origins)
     app.add_middleware(
@@ -251,6 +86,8 @@ def assemble(service: Service) -> FastAPI:
     if hosts.is_this_machine(server.host):
         app.add_middleware(hosts.OwnNames, origins=server.allowed_origins)
 
+
+def _tell_health(app: FastAPI, service: Service) -> None:
     @app.get("/healthz", include_in_schema=False)
     async def healthz() -> Response:
         """The process is alive."""
@@ -265,6 +102,27 @@ def assemble(service: Service) -> FastAPI:
             return JSONResponse({"status": "not ready", "reason": str(error)}, status_code=503)
         return JSONResponse({"status": "ready", "engines": names})
 
+
+def _manage(app: FastAPI, service: Service) -> None:
+    """Models, engines, voices, and how work on them goes on."""
+    settings, server = service.settings, service.settings.server
+    app.include_router(models.router(service.shelf))
+    app.include_router(models.earlier_paths(service.shelf))
+    app.include_router(
+        engines.router(
+            service.lineup,
+            partial(choosing.options, settings),
+            partial(choosing.pick, settings),
+            settings.tts.high_engine,
+        )
+    )
+    app.include_router(voices.router(service.library, lambda: service.house().speaker(), service.provenance))
+    app.include_router(events.router(service.feed, server.send_timeout_s, server.allowed_origins))
+
+
+def _talk(app: FastAPI, service: Service) -> None:
+    """Conversations, over `/ws/chat` and OpenAI's protocols, and those that are over."""
+    server = service.settings.server
     app.include_router(
         chat.router(service.house, service.sessions, service.limits, server.send_timeout_s, server.allowed_origins)
     )
@@ -279,73 +137,8 @@ def assemble(service: Service) -> FastAPI:
         )
     )
     app.include_router(conversations.router(service.store))
-    app.include_router(models.router(service.shelf))
-    app.include_router(models.earlier_paths(service.shelf))
-    settings = service.settings
-    app.include_router(
-        engines.router(
-            service.lineup,
-            partial(choosing.options, settings),
-            partial(choosing.pick, settings),
-            settings.tts.high_engine,
-        )
-    )
-    app.include_router(voices.router(service.library, lambda: service.house().speaker(), service.provenance))
-    app.include_router(events.router(service.feed, server.send_timeout_s, server.allowed_origins))
     beginnings = (
         client_secrets.router(service.house, service.ephemeral),
         calls.router(service.house, service.calls, service.ephemeral),
     )
-    app.mount("/v1", openai_app.create(service.openai, *beginnings))
-    pages.mount(app)
-    return app
-
-
-def _furnish(
-    settings: Settings,
-    lineup: Lineup,
-    decoder: DecoderPool,
-    store: Store,
-    library: VoiceLibrary,
-    high: HighQuality,
-    mcp: McpServers,
-) -> House:
-    conversation, turns = settings.conversation, settings.turn_taking
-    sampling = Sampling(max_tokens=conversation.max_reply_tokens, temperature=conversation.temperature)
-    policy = SessionPolicy(
-        turns=TurnPolicy(**turns.model_dump(exclude={"eagerness"}), max_turn_ms=conversation.max_utterance_s * 1000),
-        eagerness=turns.eagerness,
-        reply=ReplyPolicy(
-            conversation.first_token_timeout_s,
-            conversation.stall_timeout_s,
-            conversation.playout_lead_ms / 1000,
-            sampling,
-            settings.tools.max_rounds,
-        ),
-        buffer=BufferLimits(
-            conversation.max_buffer_bytes, conversation.max_buffer_chunks, conversation.max_utterance_s
-        ),
-        stt_timeout_s=conversation.stt_timeout_s,
-        tools=ToolPolicy(settings.tools.approval_timeout_s, settings.tools.client_timeout_s),
-    )
-    return House(
-        lineup,
-        policy,
-        decoder,
-        store,
-        ResumeTokens(_secret(settings.data_dir / "secret")),
-        library,
-        conversation.instructions,
-        settings.tts.voice or None,
-        settings.stt.language,
-        high,
-        mcp,
-    )
-
-
-def _secret(path: Path) -> bytes:
-    """This server's secret, made at its first start, readable by its user alone."""
-    if not path.exists() or path.stat().st_size < SECRET_BYTES:  # the disk may have been full
-        path.touch(mode=0o600)
-        path.write_bytes(secrets.token_bytes(SECRET_BYTES))
-    return path.read_bytes()
+    app.mount("/v1", openai_app.create(service.openai, *beginnings))  # after all other routes below it

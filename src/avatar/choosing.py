@@ -1,6 +1,6 @@
 """From settings to engines: gathers the facts, makes the pure choice of each stage, builds what was chosen.
 
-With `app.py` and the command line it is the only code that sees settings, hub and engines together.
+With `service.py` and the command line it is the only code that sees settings, hub and engines together.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Measures a voice: speech made with it, held against its recording, and against what was to be said; and an engine:
 whether what it says is understood.
 
-Builds the engines the settings choose, in this process, and lets them go again. With `app.py`, `choosing.py` and
+Builds the engines the settings choose, in this process, and lets them go again. With `service.py`, `choosing.py` and
 `voicing.py` it sees settings, engines and voices together.
 """
 

@@ -1,6 +1,6 @@
 """Joins the enrolment of voices to the engines, the decoders and the weights that do its work.
 
-With `app.py` the only code that sees engines and voices together; knows no settings object and no route.
+With `service.py` the only code that sees engines and voices together; knows no settings object and no route.
 """
 
 from collections.abc import Callable

@@ -13,12 +13,13 @@ from typing import Any, Self
 import aiohttp
 import uvicorn
 
-from avatar.app import Service, assemble
+from avatar.app import assemble
 from avatar.cli.serving import uvicorn_config
 from avatar.conversation.lineup import Pick
 from avatar.conversation.terms import Engines
 from avatar.core.audio import Pcm, float_to_pcm16, pcm16_to_float
 from avatar.engines.base import STAGES, Engine, Stage
+from avatar.service import Service
 from avatar.settings import Settings, load
 from tests.unit.conversation import Fakes
 

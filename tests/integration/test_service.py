@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from avatar.app import COLLECT_AFTER, Service
 from avatar.core.errors import EngineFailed
+from avatar.engines.base import STAGES
+from avatar.service import COLLECT_AFTER, Service
 from tests.integration.serving import fake_engines, picks_of, settings_for, settled
 from tests.unit.conversation import Fakes
 
@@ -53,7 +54,7 @@ async def test_a_secret_that_was_cut_off_is_made_anew(tmp_path: Path, left: byte
 async def test_what_was_loaded_is_searched_for_garbage_no_more_until_the_end(tmp_path: Path) -> None:
     before = gc.get_freeze_count(), gc.get_threshold()
     async with (service := Service(settings_for(tmp_path), picks_of(fake_engines()))).running():
-        await settled(lambda: all(seat.state == "ready" for seat in service.lineup.seats.values()))
+        await settled(lambda: all(service.lineup.seats[stage].state == "ready" for stage in STAGES))
         assert gc.get_freeze_count() > before[0] + 10_000
         assert gc.get_threshold() == COLLECT_AFTER
         loaded = gc.get_freeze_count()

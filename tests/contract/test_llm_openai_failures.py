@@ -1,7 +1,6 @@
 """How `OpenAICompatible` takes a server that refuses, hangs, talks nonsense or goes away: over real sockets."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -176,13 +175,12 @@ async def test_trouble_is_a_failure_before_the_first_token_and_a_loss_after_it(
 async def test_the_server_sees_at_once_that_the_generator_is_closed(
     engine: OpenAICompatible, server: OpenAIServer
 ) -> None:
-    server.model = FakeLanguageModel("word " * 1000, token_s=0.01)
+    server.model = FakeLanguageModel("word " * 1000, hang=True, error_after=1)  # writes nothing more: no write can fail
     stream = engine.stream(HELLO)
     await anext(stream)
-    started = time.perf_counter()
+    assert not server.gone.is_set()
     await stream.aclose()
-    await asyncio.wait_for(server.gone.wait(), 1.0)
-    assert time.perf_counter() - started < 0.1
+    await server.gone.wait()
 
 
 async def test_the_server_sees_a_request_cancelled_before_its_first_token(
@@ -194,7 +192,7 @@ async def test_the_server_sees_a_request_cancelled_before_its_first_token(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.wait_for(server.gone.wait(), 1.0)
+    await server.gone.wait()
 
 
 async def test_tool_calls_come_whole_with_the_last_delta(engine: OpenAICompatible, server: OpenAIServer) -> None:

@@ -97,12 +97,13 @@ def test_a_frame_of_another_length_is_refused(vad: VoiceActivity, wrong: int) ->
 
 
 def test_it_is_quick_enough_for_the_event_loop(vad: VoiceActivity, sentence: list[Pcm]) -> None:
+    """By the processor time that a frame takes, of all threads: others who want the processor do not count."""
     stream = vad.open()
     times_s = []
     for frame in sentence * 3:
-        start_s = time.perf_counter()
+        start_s = time.process_time()
         stream.probabilities(frame)
-        times_s.append(time.perf_counter() - start_s)
+        times_s.append(time.process_time() - start_s)
     assert statistics.median(times_s) < 0.0005
 
 

@@ -14,8 +14,8 @@ from avatar.hub import catalog
 from avatar.hub.catalog import Model, ModelFile
 from tests.fakes.gpu import GIB, FakeGpu
 from tests.fakes.tts import FakeTextToSpeech
+from tests.integration.models_client import call
 from tests.integration.serving import Server, fake_engines, serving, settings_for, settled
-from tests.integration.test_models_api import call
 
 
 async def test_high_quality_is_spoken_by_the_other_engine(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from itertools import count
 from pathlib import Path
 
-from avatar.app import Service
 from avatar.engines.base import Message
 from avatar.server.realtime.conversation import Conversation
 from avatar.server.realtime.items import InputText, UserMessage
@@ -11,6 +10,7 @@ from avatar.server.realtime.planning import NO_WISH, Planner
 from avatar.server.realtime.session import RealtimeSession
 from avatar.server.realtime.state import TalkState
 from avatar.server.realtime.tool_servers import ToolServers
+from avatar.service import Service
 from tests.integration.serving import fake_engines, picks_of, settings_for, settled
 from tests.unit.conversation import Fakes
 

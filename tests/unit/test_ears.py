@@ -74,13 +74,13 @@ def test_the_utterance_begins_before_the_first_sound() -> None:
 @pytest.mark.parametrize("rate_hz", [8_000, 22_050, 24_000, 44_100, 47_999])
 async def test_any_rate_is_heard_and_is_soon_ready(rate_hz: int) -> None:
     stt, actions = FakeSpeechToText(), list[Action]()
-    began_s = time.perf_counter()
+    began_s = time.thread_time()  # others who want the processor do not count
     for _ in range(5):
         ears = Ears(
             FakeVoiceActivity(), FakeEndOfTurn(0.1), lambda: Utterance(stt, None, 5), NO_REPLY, TurnPolicy(), rate_hz,
             actions.append,
         )  # fmt: skip
-    assert time.perf_counter() - began_s < 0.2  # a filter is made once
+    assert time.thread_time() - began_s < 0.2  # a filter is made once
     ears.hear(float_to_pcm16(resample(tone(0.3, 640), 16_000, rate_hz)))
     await asyncio.sleep(0.05)
     assert [type(action) for action in actions] == [BeginTurn]

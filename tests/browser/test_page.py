@@ -26,7 +26,7 @@ class TestConnection:
         await talk.close()
         await status(page, "Connection lost. Trying again…")
         again = await server.session()
-        assert again.messages[0]["conversation_id"] == "c1"
+        assert again.messages[0]["resume_token"] == "r1"
         await status(page, "Listening")
         await until(lambda: again.frames)
         await expect(page.locator(".reply")).to_contain_text("Hi there.")
@@ -36,10 +36,10 @@ class TestConnection:
     ) -> None:
         await talk.close()
         again = await server.next_connection()
-        assert (await again.expect("session.start"))["conversation_id"] == "c1"
+        assert (await again.expect("session.start"))["resume_token"] == "r1"
         await again.say("error", code="NOT_FOUND", message="There is no such conversation.", fatal=False)
         fresh = await server.session(conversation_id="c2")
-        assert fresh.messages[0]["conversation_id"] is None
+        assert fresh.messages[0]["resume_token"] is None
         await status(page, "Listening")
 
     async def test_a_full_server_is_explained_and_asked_again(self, page: Page, server: ScriptedServer) -> None:
@@ -61,14 +61,14 @@ class TestConnection:
         await page.get_by_role("button", name="End", exact=True).click()
         await until(lambda: talk.socket.closed)
         await page.get_by_role("button", name="Go on talking").click()
-        assert (await server.session()).messages[0]["conversation_id"] == "c1"
+        assert (await server.session()).messages[0]["resume_token"] == "r1"
 
     async def test_new_conversation_forgets_the_old_one(
         self, page: Page, server: ScriptedServer, talk: Connection
     ) -> None:
         await talk.say("transcript", turn_id="t1", text="Hello", is_final=True)
         await page.get_by_role("button", name="New conversation").click()
-        assert (await server.session()).messages[0]["conversation_id"] is None
+        assert (await server.session()).messages[0]["resume_token"] is None
         await expect(page.locator(".turn")).to_have_count(0)
 
 

@@ -46,7 +46,7 @@ class TestHandsFree:
             "type": "session.start",
             "mode": "live",
             "audio": {"format": "pcm16", "sample_rate": 16000},
-            "conversation_id": None,
+            "resume_token": None,
             "voice_id": None,
             "quality": "fast",
         }
@@ -264,7 +264,7 @@ class TestPushToTalk:
         await page.get_by_role("radio", name="Hands-free").check()
         live = await server.session()
         start = live.messages[0]
-        assert (start["mode"], start["audio"]["format"], start["conversation_id"]) == ("live", "pcm16", "c1")
+        assert (start["mode"], start["audio"]["format"], start["resume_token"]) == ("live", "pcm16", "r1")
         await until(lambda: rms(live.frames[-10:] or [bytes(FRAME_BYTES)]) > 0)
         await expect(page.get_by_text("Hello")).to_be_visible()
 

@@ -39,7 +39,7 @@ export function useVoiceChat() {
   const [muted, setMuted] = useState(false);
   const [replaying, setReplaying] = useState<string | null>(null);
   const levels = useRef<Levels>({ microphone: 0, voice: 0 });
-  const conversationId = useRef<string | null>(null);
+  const resumeToken = useRef<string | null>(null); // good before the first turn is saved, when the conversation's id is not
   const speech = useRef({ voice, quality }); // for connections, which outlive renders
   const reportedAtMs = useRef(0);
   const lastPlayed = useRef<Played | null>(null);
@@ -94,7 +94,7 @@ export function useVoiceChat() {
 
   function follow(message: ServerMessage) {
     if (message.type === "session.ready") {
-      conversationId.current = message.conversation_id;
+      resumeToken.current = message.resume_token;
       for (const { id, said } of state.turns) if (!id) socket.send({ type: "text", text: said });
     } else if (message.type === "speech.started") stopReplay();
     else if (message.type === "reply.audio") {
@@ -110,7 +110,7 @@ export function useVoiceChat() {
       else playback.clear(message.turn_id);
     } else if (message.type === "error" && GONE.includes(message.code) && state.link !== "open") {
       if (speech.current.voice !== null) speakWith(null); // one of the two was deleted meanwhile
-      else conversationId.current = null;
+      else resumeToken.current = null;
       connect(mode);
     }
   }
@@ -125,7 +125,7 @@ export function useVoiceChat() {
     socket.open((): SessionStart => {
       const audio = inMode === "live" ? { format: "pcm16" as const, sample_rate: 16000 } : { format: "webm" as const };
       const { voice, quality } = speech.current;
-      return { type: "session.start", mode: inMode, audio, conversation_id: conversationId.current, voice_id: voice, quality };
+      return { type: "session.start", mode: inMode, audio, resume_token: resumeToken.current, voice_id: voice, quality };
     });
   }
 
@@ -250,7 +250,7 @@ export function useVoiceChat() {
 
   function forget() {
     interrupt();
-    conversationId.current = null;
+    resumeToken.current = null;
     speakWith(null);
     playback.forget();
     dispatch({ type: "forgotten" });

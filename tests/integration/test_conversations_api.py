@@ -137,6 +137,24 @@ async def test_export_as_markdown_is_what_was_heard(client: httpx2.AsyncClient, 
     assert "很热" not in response.text
 
 
+async def test_what_was_said_again_is_not_printed_twice(client: httpx2.AsyncClient, store: Store) -> None:
+    conversation = await store.create_conversation()
+    for user_text, superseded in (("I would like", True), ("I would like tea.", False)):
+        said = TurnRecord(
+            conversation_id=conversation.id,
+            input_kind="speech",
+            status="interrupted",
+            user_text=user_text,
+            superseded=superseded,
+        )
+        await store.save_turn(said)
+    url = f"/api/conversations/{conversation.id}"
+    printed = (await client.get(f"{url}/export", params={"format": "markdown"})).text
+    assert printed.count("**You:**") == 1
+    assert "**You:** I would like tea." in printed
+    assert [turn["superseded"] for turn in (await client.get(url)).json()["turns"]] == [True, False]
+
+
 async def test_a_title_cannot_break_out_of_the_download_header(client: httpx2.AsyncClient, store: Store) -> None:
     conversation = await store.create_conversation(title='a"\r\nSet-Cookie: x=1; ../../b')
     response = await client.get(f"/api/conversations/{conversation.id}/export")

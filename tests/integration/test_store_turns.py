@@ -302,3 +302,13 @@ async def test_an_id_is_only_ever_looked_up(store: Store, id_: str) -> None:
     assert await store.turns(id_) == []
     with pytest.raises(NotFound):
         await store.save_turn(record(new_id("conv")))
+
+
+async def test_a_superseded_turn_is_kept_and_neither_found_nor_a_title(store: Store) -> None:
+    conversation = await store.create_conversation()
+    stub = await store.save_turn(replace(record(conversation.id, "I would like"), superseded=True))
+    assert (await store.conversation(conversation.id)).title == ""
+    whole = await store.save_turn(record(conversation.id, "I would like to book a table."))
+    assert (await store.conversation(conversation.id)).title == "I would like to book a table."
+    assert [turn.superseded for turn in await store.turns(conversation.id)] == [True, False]
+    assert [hit.turn_id for hit in await store.search("I would like")] == [whole.id] != [stub.id]

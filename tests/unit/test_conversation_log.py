@@ -77,3 +77,13 @@ async def test_a_turn_that_was_too_long_for_the_model_is_not_put_before_it_again
     await log.load()
     said = [line.content for line in log.history.prompt("", "next", 1000) if line.role == "user"]
     assert said == ["question 0", "question 2", "next"]
+
+
+async def test_a_turn_that_another_stands_for_is_not_told_twice() -> None:
+    class CarriedOn(Saved):
+        async def recent_turns(self, conversation_id: str, limit: int) -> list[Turn]:
+            return [replace(turn(0), user_text="question", superseded=True), turn(1)]
+
+    log = ConversationLog(CarriedOn(), ID, len, {})
+    await log.load()
+    assert [line.content for line in log.history.prompt("", "next", 10_000)] == ["question 1", "answer 1", "next"]

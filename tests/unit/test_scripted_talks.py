@@ -152,6 +152,8 @@ def test_a_talk_goes_as_people_expect(talk: Talk, chunk_ms: int) -> None:
     answered = [done for done in client.done if done.heard_text or done.status != "interrupted"]
     said = {record.id: record.user_text for record in client.store.saved}
     assert tuple((said[done.turn_id], done.status) for done in answered) == talk.turns
+    kept = tuple((record.user_text, record.status) for record in client.store.saved if not record.superseded)
+    assert kept == talk.turns, "whoever goes on with it is told each thing once"
     assert len(client.of(ReplyHeld)) == talk.holds
     check_nothing_is_stale(client)
     if all(status == "completed" for _, status in talk.turns):

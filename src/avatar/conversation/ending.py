@@ -33,7 +33,7 @@ class Ending:
         """Save the turn of a reply that is over, and tell the client that it is."""
         metrics = reply.metrics
         try:
-            await self._log.save(reply.turn_id, kind, outcome, reply.rate_hz, metrics)
+            await self._log.save(reply.turn_id, kind, outcome, reply.rate_hz, metrics, superseded=reply.superseded)
         except Exception as error:  # whatever it was: the client must hear how the turn ended
             logger.error("turn %s was not saved", reply.turn_id, exc_info=error)
             self.report(StoreError(f"This turn was not saved: {describe(error).message}"), reply.turn_id)

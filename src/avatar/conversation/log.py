@@ -63,14 +63,24 @@ class ConversationLog:
 
     def _recall(self, turns: Sequence[Turn]) -> None:
         for turn in turns:
-            if turn.calls or turn.error_code != BadMessage.code:  # more than the model can read, then as now
+            too_long = turn.error_code == BadMessage.code and not turn.calls  # for the model, then as now
+            if not (too_long or turn.superseded):
                 self.history.add(PastTurn(turn.user_text, turn.heard_text, turn.status != "completed", turn.calls))
 
     def remember(self, outcome: Outcome) -> None:
         """From now on the model knows of this turn: of its reply, as much as was heard."""
         self.history.add(PastTurn(outcome.said.text, outcome.heard_text, outcome.status != "completed", outcome.calls))
 
-    async def save(self, turn_id: str, kind: InputKind, outcome: Outcome, rate_hz: int, metrics: TurnMetrics) -> None:
+    async def save(
+        self,
+        turn_id: str,
+        kind: InputKind,
+        outcome: Outcome,
+        rate_hz: int,
+        metrics: TurnMetrics,
+        *,
+        superseded: bool = False,
+    ) -> None:
         """Save the turn, audio included; on return it survives a power cut. Raises `StoreError`, `NotFound`."""
         said = outcome.said
         record = TurnRecord(
@@ -86,6 +96,7 @@ class ConversationLog:
             timings=metrics.numbers(),
             engines=self._engines,
             calls=outcome.calls,
+            superseded=superseded,
             user_audio=None if said.pcm is None else (said.pcm, INPUT_RATE_HZ),
             reply_audio=(outcome.pcm, rate_hz) if outcome.pcm.size else None,
         )

@@ -169,6 +169,11 @@ class Replies:
             if outcome.calls or not isinstance(outcome.error, ClientError):
                 self._log.remember(outcome)
 
+    def carry_on(self, reply: Reply) -> None:
+        """The live one's turn is not over after all: what it becomes stands for it too."""
+        reply.superseded = True
+        self.forget()
+
     def forget(self) -> None:
         """There is none any more, and nothing of it is remembered."""
         self._reply = None

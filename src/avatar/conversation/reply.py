@@ -91,6 +91,8 @@ class Reply:
     ) -> None:
         self.turn_id = turn_id
         self.said = Said("")
+        self.superseded = False
+        """Whether the turn goes on as another, which stands for both."""
         self._listen = listen
         self._plan = plan
         self._speaker = speaker = plan.speaker

@@ -340,7 +340,7 @@ class LiveSession:
             replaced = self._ears.carry(utterance.pcm)
             if replaced is not None:
                 self._spawn(replaced.aclose())
-            self._replies.forget()
+            self._replies.carry_on(reply)
         else:
             self._replies.end(reply, outcome)
             too_long = BufferLimit("You spoke for too long without a pause. Say it in smaller parts.")

@@ -47,7 +47,10 @@ class CallOut(_FromStore):
 
 
 class TurnOut(_FromStore):
-    """A turn. Its recordings, where it has them, are at `…/turns/{id}/audio/{user,reply}`."""
+    """A turn. Its recordings, where it has them, are at `…/turns/{id}/audio/{user,reply}`.
+
+    One that is `superseded` was not over: the next turn says it all again.
+    """
 
     id: str
     position: int
@@ -64,6 +67,7 @@ class TurnOut(_FromStore):
     has_user_audio: bool
     has_reply_audio: bool
     calls: list[CallOut]
+    superseded: bool
 
 
 class ConversationWithTurns(ConversationOut):
@@ -155,6 +159,8 @@ def _markdown(conversation: ConversationWithTurns) -> str:
         f"{conversation.created_at:%Y-%m-%d %H:%M} UTC",
     ]
     for turn in conversation.turns:
+        if turn.superseded:
+            continue
         note = "" if turn.status == "completed" else f" *({turn.status})*"
         called = [f"**{call.name}** `{call.arguments}`: {call.result}" for call in turn.calls]
         parts += [f"**You:** {turn.user_text}", *called, f"**AVATAR:** {turn.heard_text}{note}"]

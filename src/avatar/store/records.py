@@ -69,6 +69,8 @@ class TurnRecord:
     timings: Mapping[str, float] = field(default_factory=dict)
     engines: Mapping[str, str] = field(default_factory=dict)
     calls: tuple[CalledTool, ...] = ()
+    superseded: bool = False
+    """Whether the user went on before anything of the reply was heard: the next turn says it all again."""
     user_audio: Recording | None = field(default=None, repr=False, compare=False)
     reply_audio: Recording | None = field(default=None, repr=False, compare=False)
 
@@ -98,6 +100,8 @@ class Turn:
     has_reply_audio: bool
     calls: tuple[CalledTool, ...] = ()
     """Tools that were called for the reply."""
+    superseded: bool = False
+    """Whether the next turn says it all again, so that this one counts for nothing."""
 
 
 @dataclass(frozen=True)

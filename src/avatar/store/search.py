@@ -27,7 +27,7 @@ def words_of(query: str) -> list[str]:
 def turns_with(words: list[str]) -> Select[Any]:
     """Turns in which every word was said, typed, heard or generated; the newest first."""
     found = select(turns, conversations.c.title).join(conversations, conversations.c.id == turns.c.conversation_id)
-    return found.where(containing(turns, _SPOKEN, words)).order_by(turns.c.created_at.desc())
+    return found.where(~turns.c.superseded, containing(turns, _SPOKEN, words)).order_by(turns.c.created_at.desc())
 
 
 def titles_with(words: list[str]) -> Select[Any]:

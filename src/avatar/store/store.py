@@ -175,7 +175,8 @@ class Store:
         if await db.scalar(select(turns.c.id).where(turns.c.id == record.id)):
             raise StoreError("This turn was saved before; a turn is saved once.")
         user_text = storable(record.user_text)
-        title = title or " ".join(user_text.split())[:_TITLE_CHARS]
+        if not record.superseded:
+            title = title or " ".join(user_text.split())[:_TITLE_CHARS]
         await db.execute(update(conversations).where(conversation).values(updated_at=now, title=title))
         last = select(func.max(turns.c.position)).where(turns.c.conversation_id == record.conversation_id)
         position = await db.scalar(last)
@@ -194,6 +195,7 @@ class Store:
             "timings": {name: float(ms) for name, ms in record.timings.items()},
             "engines": dict(record.engines),
             "calls": tuple(CalledTool(*map(storable, astuple(call))) for call in record.calls),
+            "superseded": record.superseded,
         }
 
     async def _rename(self, conversation_id: str, title: str) -> None:

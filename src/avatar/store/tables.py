@@ -94,6 +94,7 @@ turns = Table(
     Column("user_audio", Text),  # path below the audio folder
     Column("reply_audio", Text),
     Column("calls", Calls, nullable=False, server_default="[]"),
+    Column("superseded", Boolean, nullable=False, server_default="0"),
     UniqueConstraint("conversation_id", "position"),
 )
 

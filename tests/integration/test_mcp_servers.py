@@ -6,9 +6,11 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from unittest.mock import AsyncMock
 
 import pytest
 import pytest_asyncio
+from mcp.shared.exceptions import MCPError
 
 from avatar.core.errors import BadMessage, EngineFailed, NotFound
 from avatar.tools.mcp_servers import MAX_RESULT_CHARS, McpConnection, McpServer, McpServers
@@ -91,6 +93,29 @@ async def test_a_call_has_a_limit_and_can_be_cancelled() -> None:
         await waiting
     assert (await connection.call("add", '{"a": 1, "b": 1}')).text == "2"
     await asyncio.gather(connection.aclose(), hurried.aclose())
+
+
+@pytest.mark.parametrize("failing", ["a listing in vain", "a lost connection"])
+async def test_what_fails_for_one_ends_nothing_of_the_others(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = McpConnection(stdio())
+    first = await connection._connected()
+    running = asyncio.create_task(connection.call("sleep", '{"seconds": 1}'))
+    await asyncio.sleep(0.1)
+    closed = MCPError(-32_000 if failing == "a lost connection" else -32_603, "no")
+    monkeypatch.setattr(first.client, "list_tools", AsyncMock(side_effect=closed))
+    monkeypatch.setattr(first.client, "call_tool", AsyncMock(side_effect=closed))
+    if failing == "a listing in vain":
+        with pytest.raises(EngineFailed):
+            await connection.tools()
+    else:
+        assert (await connection.call("add", '{"a": 1, "b": 1}')).failure is not None
+    assert (await connection.call("add", '{"a": 1, "b": 2}')).text == "3", "by a new connection"
+    assert not first.holder.done(), "while a call runs on it"
+    assert (await running).text == "awake"
+    async with asyncio.timeout(10):
+        await first.holder
+    assert (await connection.call("add", '{"a": 2, "b": 2}')).text == "4"
+    await connection.aclose()
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, TextIO
@@ -73,25 +73,33 @@ class Outcome:
     failure: Failure | None = None
 
 
+@dataclass(eq=False)
+class _Link:
+    """One live connection, held by a task that lets go of it after `leave`."""
+
+    client: "Client"
+    holder: "asyncio.Task[None]"
+    leave: asyncio.Event
+    calls: int = 0
+
+
 class McpConnection:
     """One server. Whatever fails in a call is its outcome; cancelling a call tells the server."""
 
     def __init__(self, server: McpServer) -> None:
         self.server = server
         self._connecting = asyncio.Lock()
-        self._owner: asyncio.Task[None] | None = None
-        self._client: Client | None = None
-        self._leave = asyncio.Event()
+        self._link: _Link | None = None
+        self._holders: dict[asyncio.Task[None], asyncio.Event] = {}
 
     async def tools(self) -> list[McpTool]:
         """Those on offer that are allowed. Raises `EngineFailed` when the server cannot be asked."""
         try:
-            async with asyncio.timeout(self.server.timeout_s):
-                listed = (await (await self._connected()).list_tools()).tools[:MAX_TOOLS]
+            async with self._linked(lambda _: True) as client:
+                listed = (await client.list_tools()).tools[:MAX_TOOLS]
         except (EngineFailed, Unsupported):
             raise
         except Exception as error:
-            await self._drop()
             raise self._unreachable(error) from error
         tools = [
             McpTool(tool.name, tool.description or "", dict(tool.input_schema), _is_read_only(tool)) for tool in listed
@@ -109,48 +117,77 @@ class McpConnection:
         if not isinstance(given, dict):
             return _failed("tool_execution_error", "The arguments are not a JSON object.")
         try:
-            async with asyncio.timeout(self.server.timeout_s):
-                result = await (await self._connected()).call_tool(name, given)
+            async with self._linked(_is_loss) as client:
+                result = await client.call_tool(name, given)
         except Exception as error:
-            return await self._failure(error)
+            return self._failure(error)
         text = _text(result)[:MAX_RESULT_CHARS]
         return Outcome(text, Failure("tool_execution_error", text) if result.is_error else None)
 
     async def aclose(self) -> None:
         """Close the connection; a server that was started ends. Idempotent, and a later call connects again."""
         async with self._connecting:
-            await self._drop()
+            self._link = None
+            holders = dict(self._holders)
+            for leave in holders.values():
+                leave.set()
+            if not holders:
+                return
+            _, pending = await asyncio.wait(holders, timeout=self.server.timeout_s)
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
 
     def _allows(self, name: str) -> bool:
         return not self.server.allowed_tools or name in self.server.allowed_tools
 
-    async def _failure(self, error: Exception) -> Outcome:
+    def _failure(self, error: Exception) -> Outcome:
         from mcp.shared.exceptions import MCPError
 
-        if isinstance(error, MCPError) and error.error.code != _CONNECTION_CLOSED:
-            return _failed("protocol_error", error.error.message, error.error.code)
         if isinstance(error, TimeoutError):
             return _failed("tool_execution_error", f"The tool gave nothing for {self.server.timeout_s:g} s.")
+        if isinstance(error, MCPError) and not _is_loss(error):
+            return _failed("protocol_error", error.error.message, error.error.code)
         logger.warning("the MCP server %s was lost: %s", self.server.label, type(error).__name__)
-        await self._drop()
         return _failed("http_error", f"The MCP server {self.server.label} cannot be reached.", 502)
 
-    async def _connected(self) -> "Client":
-        async with self._connecting:
-            if self._client is None or self._owner is None or self._owner.done():
-                await self._drop()
-                await self._connect()
-            assert self._client is not None
-            return self._client
-
-    async def _connect(self) -> None:
-        ready: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
-        self._leave = asyncio.Event()
-        self._owner = asyncio.create_task(self._hold(ready, self._leave), name=f"mcp {self.server.label}")
+    @asynccontextmanager
+    async def _linked(self, is_loss: Callable[[Exception], bool]) -> AsyncIterator["Client"]:
+        """The connection, for `timeout_s` in all. After a loss the next to come get a new one; whoever still has a call
+        on the old one keeps it, and the last to leave lets it close."""
+        deadline_s = asyncio.get_running_loop().time() + self.server.timeout_s
+        async with asyncio.timeout_at(deadline_s):
+            link = await self._connected()
+        link.calls += 1
         try:
-            self._client = await ready
+            async with asyncio.timeout_at(deadline_s):
+                yield link.client
+        except Exception as error:
+            if self._link is link and is_loss(error):
+                self._link = None
+            raise
+        finally:
+            link.calls -= 1
+            if self._link is not link and not link.calls:
+                link.leave.set()
+
+    async def _connected(self) -> _Link:
+        async with self._connecting:
+            if self._link is None or self._link.holder.done():
+                self._link = await self._connect()
+            return self._link
+
+    async def _connect(self) -> _Link:
+        ready: asyncio.Future[Client] = asyncio.get_running_loop().create_future()
+        leave = asyncio.Event()
+        holder = asyncio.create_task(self._hold(ready, leave), name=f"mcp {self.server.label}")
+        self._holders[holder] = leave
+        holder.add_done_callback(self._holders.pop)
+        try:
+            return _Link(await ready, holder, leave)
         except BaseException:
-            await self._drop()
+            leave.set()
+            holder.cancel()
             raise
 
     async def _hold(self, ready: "asyncio.Future[Client]", leave: asyncio.Event) -> None:
@@ -165,17 +202,6 @@ class McpConnection:
                 ready.set_exception(error if isinstance(error, Unsupported) else self._unreachable(error))
                 return
             logger.debug("the MCP server %s ended: %r", self.server.label, error)
-
-    async def _drop(self) -> None:
-        owner, self._owner, self._client = self._owner, None, None
-        if owner is None:
-            return
-        self._leave.set()
-        _, pending = await asyncio.wait([owner], timeout=self.server.timeout_s)
-        for task in pending:
-            task.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.gather(*pending, return_exceptions=True)
 
     def _unreachable(self, error: Exception) -> EngineFailed:
         logger.warning("the MCP server %s cannot be used: %s", self.server.label, type(error).__name__)
@@ -245,6 +271,15 @@ def _nowhere() -> Iterator[TextIO]:
 
 def _failed(kind: Literal["tool_execution_error", "protocol_error", "http_error"], why: str, code: int = 0) -> Outcome:
     return Outcome(why, Failure(kind, why, code))
+
+
+def _is_loss(error: Exception) -> bool:
+    """Whether it was the connection that failed, and neither the tool nor its time."""
+    from mcp.shared.exceptions import MCPError
+
+    if isinstance(error, MCPError):
+        return error.error.code == _CONNECTION_CLOSED
+    return not isinstance(error, TimeoutError)
 
 
 def _is_read_only(tool: Any) -> bool:

@@ -10,10 +10,12 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from scripts.setup import SetupFailed, ensure, enter_venv
 
 ROOT = Path(__file__).resolve().parent
+API = [sys.executable, "-c", "from avatar.cli.serving import serve_reloading; serve_reloading()"]
 PAGE = "http://127.0.0.1:5173"  # as web/vite.config.js has it
 
 
@@ -22,17 +24,9 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="the API's address")
     parser.add_argument("--port", default="8000", help="the API's port")
     options = parser.parse_args()
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # set-up may have put Node there
-        "DEV_API": f"http://{options.host}:{options.port}",  # for Vite's proxy
-        "AVATAR_SERVER__ALLOWED_ORIGINS": json.dumps([PAGE]),
-    }
-    api = [sys.executable, "-m", "uvicorn", "avatar.app:create_app", "--factory", "--ws", "websockets-sansio"]
-    api += ["--host", options.host, "--port", options.port, "--reload", "--reload-dir", str(ROOT / "src" / "avatar")]
     servers = [
-        subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True)
-        for command, folder in ((api, ROOT), (["npm", "run", "dev"], ROOT / "web"))
+        subprocess.Popen(command, cwd=folder, env=environment(options.host, options.port), start_new_session=True)
+        for command, folder in ((API, ROOT), (["npm", "run", "dev"], ROOT / "web"))
     ]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -45,7 +39,19 @@ def main() -> None:
             stop(server)
 
 
-def stop(server: "subprocess.Popen[bytes]") -> None:
+def environment(host: str, port: str) -> dict[str, str]:
+    """Where the API listens is a setting like any other: what guards it must know."""
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # set-up may have put Node there
+        "DEV_API": f"http://{host}:{port}",  # for Vite's proxy
+        "AVATAR_SERVER__HOST": host,
+        "AVATAR_SERVER__PORT": port,
+        "AVATAR_SERVER__ALLOWED_ORIGINS": json.dumps([PAGE]),
+    }
+
+
+def stop(server: "subprocess.Popen[Any]") -> None:
     """End a server and what it started: npm and uvicorn's reloader do not hand signals on reliably."""
     for ending in (signal.SIGINT, signal.SIGKILL):
         with suppress(ProcessLookupError, subprocess.TimeoutExpired):

@@ -2,19 +2,24 @@
 
 import logging
 import socket
+import sys
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import uvicorn
 from rich.console import Console
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.supervisors import ChangeReload
 from websockets.http11 import Request
 
 from avatar.app import create_app
 from avatar.choosing import Choosing, survey
 from avatar.core.errors import SetupError
+from avatar.server import access
 from avatar.server.realtime.model import MAX_EVENT_BYTES
 from avatar.server.realtime.socket import PATH
-from avatar.settings import ServerSettings, Settings
+from avatar.settings import ServerSettings, Settings, load
 
 BACKLOG = 128
 GRACE_S = 5
@@ -36,7 +41,21 @@ def serve(settings: Settings) -> None:
         uvicorn.Server(uvicorn_config(app, settings)).run([listening])
 
 
-def uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:
+def serve_reloading() -> None:
+    """Serve by the settings of the environment, anew whenever a source changes; for work on AVATAR itself."""
+    settings = load()
+    server = settings.server
+    try:
+        access.check(server.host, server.api_keys, server.open_to_all)  # the reloader would wait for a change
+        listening = _bind(server)
+    except SetupError as error:
+        sys.exit(str(error))
+    sources = str(Path(__file__).parents[1])
+    config = uvicorn_config("avatar.app:create_app", settings, factory=True, reload=True, reload_dirs=[sources])
+    ChangeReload(config, target=uvicorn.Server(config).run, sockets=[listening]).run()
+
+
+def uvicorn_config(app: object, settings: Settings, **more: Any) -> uvicorn.Config:
     """How uvicorn must run: sans-I/O WebSockets with flow control, bounded messages, no deflate."""
     return uvicorn.Config(
         app,  # type: ignore[arg-type]  # any ASGI app
@@ -47,6 +66,7 @@ def uvicorn_config(app: object, settings: Settings) -> uvicorn.Config:
         log_config=None,
         log_level="warning",
         timeout_graceful_shutdown=GRACE_S,
+        **more,
     )
 
 

@@ -9,9 +9,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from avatar.core.errors import SetupError
@@ -43,6 +44,21 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _as_browsers_send_it(origin: str) -> str:
+    """A web origin (RFC 6454, 6.2) in the one form that can match. Raises `ValueError`."""
+    parts = urlsplit(origin.strip().lower())
+    if not (parts.scheme and parts.hostname) or parts.path.strip("/") or any(mark in origin for mark in "*?#@"):
+        raise ValueError(
+            f"{origin!r} is no web origin: write scheme, host and, if it is not the usual one, port, "
+            "as in https://home.example or http://192.168.1.5:8080"
+        )
+    usual_port = {"http": ":80", "https": ":443"}.get(parts.scheme, " ")
+    return f"{parts.scheme}://{parts.netloc.removesuffix(usual_port)}"
+
+
+WebOrigin = Annotated[str, AfterValidator(_as_browsers_send_it)]
+
+
 class ServerSettings(Section):
     """Where the server listens and what it accepts."""
 
@@ -50,7 +66,7 @@ class ServerSettings(Section):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose.")
     max_message_bytes: int = Field(1 << 20, ge=1024, description="Largest message at /ws/chat; at /v1/realtime 20 MiB.")
     send_timeout_s: float = Field(10.0, gt=0, description="A client that reads nothing for this long is dropped.")
-    allowed_origins: tuple[str, ...] = Field(
+    allowed_origins: tuple[WebOrigin, ...] = Field(
         (), description="Web origins besides the server's own that may talk to it, e.g. `https://home.example`."
     )
     api_keys: tuple[Annotated[str, StringConstraints(pattern=r"^[!-~]{16,256}$")], ...] = Field(

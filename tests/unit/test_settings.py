@@ -130,3 +130,26 @@ def test_ice_servers_that_are_taken_can_be_used(url: str) -> None:
 def test_ice_servers_that_cannot_be_used_are_refused(url: str) -> None:
     with pytest.raises(SetupError, match=r"webrtc\.ice_servers"):
         load(overrides={"webrtc": {"ice_servers": [{"url": url}]}})
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("https://home.example", "https://home.example"),
+        ("https://Home.Example/", "https://home.example"),
+        ("https://home.example:443", "https://home.example"),
+        ("http://home.example:8080", "http://home.example:8080"),
+        ("http://[::1]:80", "http://[::1]"),
+        ("capacitor://localhost", "capacitor://localhost"),
+    ],
+)
+def test_an_origin_is_kept_as_browsers_send_it(written: str, sent: str) -> None:
+    assert load(overrides={"server": {"allowed_origins": [written]}}).server.allowed_origins == (sent,)
+
+
+@pytest.mark.parametrize(
+    "origin", ["home.example", "*", "https://*.home.example", "https://home.example/page", "null", ""]
+)
+def test_an_origin_that_can_never_match_is_refused(origin: str) -> None:
+    with pytest.raises(SetupError, match=r"is no web origin: write scheme, host .* as in https://home\.example"):
+        load(overrides={"server": {"allowed_origins": [origin]}})

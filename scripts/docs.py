@@ -66,7 +66,8 @@ instructions = "You are a patient teacher of Chinese. Answer in one or two short
 Some variables that do not begin with `AVATAR_` count too, because the libraries that fetch and run models read them:
 `HF_ENDPOINT` (a mirror of Hugging Face) and `HF_TOKEN` (for repositories that want an account) by huggingface_hub,
 `MODELSCOPE_DOMAIN` as ModelScope's own client does, `VLLM_…` by vLLM, and whatever configures pip, uv and npm when
-weights come out of packages.
+weights come out of packages. `QWEN_TTS_MODELS_DIR` is of earlier systems: the folder that holds `Qwen/`, where that is
+not the models folder.
 """
 
 

@@ -2,7 +2,8 @@
 
 Sources, weakest first: the defaults below, `avatar.toml`, the environment (`AVATAR_…`, `__` between section and
 field: `AVATAR_SERVER__PORT=9000`), the command line. Unknown keys are refused. `docs/CONFIGURATION.md` is generated
-from this file. Nothing else in the package reads the environment.
+from this file. Elsewhere the environment counts only where it is the custom of others: of hubs, package managers and
+vLLM, and `QWEN_TTS_MODELS_DIR` of earlier systems; that page names them.
 """
 
 import os

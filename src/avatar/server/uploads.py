@@ -18,7 +18,10 @@ FORM_BYTES = 64_000
 
 
 class LimitedBodies:
-    """ASGI middleware: refuses a body larger than `limits` says for the longest prefix of its path that it knows."""
+    """ASGI middleware: refuses a body larger than `limits` says for the longest prefix of its path that it knows.
+
+    One that says so in its `Content-Length` is refused before any of it is read.
+    """
 
     def __init__(self, app: ASGIApp, limits: Mapping[str, int]) -> None:
         self._app = app
@@ -30,15 +33,18 @@ class LimitedBodies:
         if scope["type"] != "http" or limit is None:
             await self._app(scope, receive, send)
             return
+        refusal = HTTPException(_TOO_LARGE, f"A request may have {limit:,} bytes here. Send less at a time.")
         claimed = Headers(scope=scope).get("content-length", "")
-        received = int(claimed) if claimed.isdecimal() and int(claimed) > limit else 0
+        received = 0
 
         async def limited() -> Message:
             nonlocal received
+            if claimed.isdecimal() and int(claimed) > limit:
+                raise refusal
             message = await receive()
             received += len(message.get("body", b""))
             if received > limit:
-                raise HTTPException(_TOO_LARGE, f"The request is larger than {limit // 1_000_000} MB.")
+                raise refusal
             return message
 
         await self._app(scope, limited, send)

@@ -21,7 +21,6 @@ T = TypeVar("T")
 
 EVENT_STREAM = "text/event-stream"
 CLIENT_LEFT = 499  # nginx's number for it; nobody is there to read it
-TOO_LARGE = 413
 
 
 async def while_connected(request: Request, work: Awaitable[T]) -> T:
@@ -107,30 +106,6 @@ async def events(items: AsyncGenerator[dict[str, Any], None], end: bytes = b"") 
         yield event(errors.body(error))
     else:
         yield end
-
-
-class BoundedBody:
-    """ASGI middleware: a request's body has at most `max_bytes`."""
-
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self._app = app
-        self._max_bytes = max_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        taken = 0
-
-        async def receive_bounded() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self._max_bytes:
-                raise HTTPException(TOO_LARGE, f"A request may have {self._max_bytes:,} bytes. Send less at a time.")
-            return message
-
-        await self._app(scope, receive_bounded, send)
 
 
 class RequestIds:

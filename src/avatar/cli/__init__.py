@@ -1,4 +1,4 @@
-"""The command line: `avatar serve | doctor | models | voices | bench`.
+"""The command line: `avatar serve | doctor | models | voices | bench | backup | restore`.
 
 Owns words and exit codes; the work is done elsewhere. `main` turns every `AvatarError` into one message.
 """
@@ -42,6 +42,36 @@ def doctor(config: Config = None) -> None:
     from avatar.settings import load
 
     raise typer.Exit(examine.examine(load(config)))
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="A .tar.gz that is not there yet.", dir_okay=False)],
+    config: Config = None,
+) -> None:
+    """Put conversations, recordings and voices into one file; the server may go on meanwhile."""
+    from avatar.cli.backup import back_up
+    from avatar.settings import load
+
+    held = back_up(load(config).data_dir, file)
+    typer.echo(
+        f"{file}: {held.conversations} conversations with {held.turns} turns, {held.voices} voices, {held.files} files"
+        + (f"; {held.missing} were deleted meanwhile" if held.missing else "")
+    )
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="What `avatar backup` made.", exists=True, dir_okay=False)],
+    config: Config = None,
+) -> None:
+    """Unpack a backup into the data folder, which must hold no conversations yet."""
+    from avatar.cli.backup import restore as unpack
+    from avatar.settings import load
+
+    data_dir = load(config).data_dir
+    unpack(file, data_dir)
+    typer.echo(f"{file} is restored in {data_dir}.")
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import math
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import assert_never
 
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
@@ -22,6 +23,7 @@ from avatar.core.events import (
     ErrorOccurred,
     ReplyAudioFrame,
     ReplyAudioStarted,
+    ReplyCalls,
     ReplyDone,
     ReplyHeld,
     ReplyLowered,
@@ -264,10 +266,17 @@ class Chat:
 
     def _message(self, event: SessionEvent) -> server.ServerBase:
         known = self._session_id
-        alike = _ALIKE.get(type(event))
-        if alike is not None:
-            return alike(session_id=known, **vars(event))
         match event:
+            case (
+                SpeechStarted()
+                | ReplyTextDelta()
+                | ReplyLowered()
+                | ReplyHeld()
+                | ReplyResumed()
+                | ToolCalled()
+                | ToolReturned()
+            ):
+                return _ALIKE[type(event)](session_id=known, **vars(event))
             case SpeechStopped(at_ms):
                 return server.SpeechStopped(session_id=known, at_ms=at_ms)
             case TranscriptReady(turn_id, text, is_final):
@@ -289,5 +298,7 @@ class Chat:
                     fatal=problem.fatal,
                     turn_id=error_turn_id,
                 )
+            case ReplyAudioFrame() | ReplyCalls():
+                raise AssertionError("audio is a binary frame, and tools are called by the session itself")
             case _:
-                raise AssertionError(f"no message for {type(event).__name__}")
+                assert_never(event)

@@ -16,7 +16,7 @@ help:
 	@echo "make setup    .venv, weights and UI, each only if its inputs changed"
 	@echo "make dev      serve with reload, and the UI's development server"
 	@echo "make check    format, lint, types, import layers, unit tests, the UI's tests"
-	@echo "make test     the same, and contract, integration, end-to-end and browser tests"
+	@echo "make test     the same, and contract, integration, end-to-end, browser and load tests"
 	@echo "make format   put the sources into shape"
 	@echo "make lock     renew constraints.txt"
 	@echo "make doctor   which engine serves each stage, and why"
@@ -36,7 +36,7 @@ test:
 	@$(PYTHON) scripts/setup.py --dev
 	@$(MAKE) --no-print-directory static
 	@echo "== pytest"
-	@$(BIN)/pytest -n 2 --dist loadfile tests/unit tests/contract tests/integration tests/e2e tests/browser
+	@$(BIN)/pytest -n 2 --dist loadfile tests
 
 check:
 	@$(PYTHON) scripts/setup.py --dev --only venv web

@@ -181,3 +181,12 @@ async def _talk(folder: Path, questions: list[str]) -> None:
 
 
 _RUN = "import sys; sys.path.insert(0, sys.argv[1]); import talk; print(talk.ask(sys.argv[2], url='{url}'))"
+
+
+@pytest.mark.parametrize("package", ["server", "conversation"])
+def test_the_map_shows_each_file(package: str) -> None:
+    table = (docs.DOCS / "ARCHITECTURE.md").read_text().partition(f"### {package}/\n")[2].partition("\n#")[0]
+    below = ROOT / "src" / "avatar" / package
+    names = [f"{path.name}/" if path.is_dir() else path.name for path in below.iterdir()]
+    known = [name for name in names if not name.startswith("_") and name != "ui/"]
+    assert [name for name in known if f"`{name}`" not in table] == []

@@ -165,6 +165,8 @@ class TestAppearance:
         await talk.say("reply.text", turn_id="t1", delta="long " * 200, is_final=False)
         await expect(page.locator(".reply")).to_be_visible()
         await status(page, "Thinking")
-        assert await page.evaluate("document.documentElement.scrollWidth") == width
+        for language in ("中文", "English"):
+            await page.get_by_role("button", name=language).click()
+            assert await page.evaluate("document.documentElement.scrollWidth") == width
         await expect(page.get_by_role("button", name="End", exact=True)).to_be_in_viewport(ratio=1)
         await expect(page.get_by_role("button", name="Stop")).to_be_in_viewport(ratio=1)

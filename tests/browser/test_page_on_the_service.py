@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Locator, Page, expect
 
 from avatar.server import pages
 from tests.browser.scripted_server import WAIT_S
@@ -68,3 +68,51 @@ async def test_a_voice_chosen_before_the_first_turn_outlives_a_change_of_mode(vi
     await say(visit, "Hello?")
     assert fakes.tts.requests[-1][0] == "low hum"
     assert len(chats) == 2, "no connection was wasted"
+
+
+async def open_conversations(page: Page) -> Locator:
+    await page.get_by_role("button", name="Conversations", exact=True).click()
+    return page.get_by_role("dialog")
+
+
+async def test_a_conversation_is_gone_on_with_after_a_reload(visit: Page, service: Server, fakes: Fakes) -> None:
+    await say(visit, "My name is Ada.")
+    await visit.reload()
+    await expect(visit.locator(".said")).to_contain_text("My name is Ada.")
+    await expect(visit.locator(".reply")).to_contain_text(fakes.llm.replies)
+    await expect(visit.get_by_role("button", name="Go on talking")).to_be_visible()
+    await say(visit, "Who am I?")
+    await expect(visit.locator(".turn")).to_have_count(2)
+    assert "My name is Ada." in [message.content for message in fakes.llm.requests[-1]]
+    _, listed = await service.get("/api/conversations")
+    assert len(listed["items"]) == 1
+
+
+async def test_past_conversations_are_found_opened_heard_and_deleted(visit: Page, service: Server) -> None:
+    for text in ("Tell me about Rome.", "And about Oslo?"):
+        await say(visit, text)
+        await visit.get_by_role("button", name="New conversation").click()
+        await expect(visit.locator(".turn")).to_have_count(0)
+    panel = await open_conversations(visit)
+    rows = panel.locator("[data-conversation]")
+    await expect(rows).to_have_count(2)
+    await expect(rows.first).to_contain_text("And about Oslo?")
+    await panel.get_by_label("Search in what was said").fill("rome")
+    await expect(rows).to_have_count(1)
+    async with visit.expect_download() as exported:
+        await rows.get_by_role("link", name="Export").click()
+    assert "Tell me about Rome." in (await (await exported.value).path()).read_text()
+    await rows.get_by_role("button", name="Open").click()
+    await expect(panel).to_have_count(0)
+    await expect(visit.locator(".said")).to_contain_text("Tell me about Rome.")
+    async with visit.expect_response("**/audio/reply") as heard:
+        await visit.get_by_role("button", name="Play again").click()
+    assert (await heard.value).headers["content-type"] == "audio/ogg"
+    await expect(visit.get_by_role("button", name="Play again")).to_be_visible()  # it was played to its end
+    panel = await open_conversations(visit)
+    await expect(rows.nth(1)).to_contain_text("this one")
+    await rows.nth(1).get_by_role("button", name="Delete").click()
+    await expect(rows).to_have_count(1)
+    await expect(visit.locator(".turn")).to_have_count(0)
+    _, listed = await service.get("/api/conversations")
+    assert [item["title"] for item in listed["items"]] == ["And about Oslo?"]

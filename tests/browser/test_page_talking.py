@@ -46,6 +46,7 @@ class TestHandsFree:
             "type": "session.start",
             "mode": "live",
             "audio": {"format": "pcm16", "sample_rate": 16000},
+            "conversation_id": None,
             "resume_token": None,
             "voice_id": None,
             "quality": "fast",

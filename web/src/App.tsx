@@ -3,8 +3,9 @@
 import { useState } from "react";
 
 import { Composer } from "./components/Composer";
+import { ConversationsPanel } from "./components/ConversationsPanel";
 import { Dock } from "./components/Dock";
-import { BoxIcon, MoonIcon, PlusIcon, SunIcon, VoiceIcon } from "./components/icons";
+import { BoxIcon, HistoryIcon, MoonIcon, PlusIcon, SunIcon, VoiceIcon } from "./components/icons";
 import { ModelsPanel } from "./components/ModelsPanel";
 import { ModeSwitch } from "./components/ModeSwitch";
 import { Notice } from "./components/Notice";
@@ -12,9 +13,11 @@ import { Orb } from "./components/Orb";
 import { TurnView } from "./components/TurnView";
 import { VoicesPanel } from "./components/VoicesPanel";
 import { type Appearance, useAppearance } from "./hooks/useAppearance";
+import { useClip } from "./hooks/useClip";
 import { useScrolledToEnd } from "./hooks/useScrolledToEnd";
 import { useShortcuts } from "./hooks/useShortcuts";
 import { useVoiceChat, type VoiceChat } from "./hooks/useVoiceChat";
+import { request } from "./models";
 import type { Strings } from "./strings";
 
 const MAX_TEXT_CHARS = 8000; // until the server says what it takes
@@ -63,7 +66,7 @@ export function App() {
 function Header({ chat, appearance }: { chat: VoiceChat; appearance: Appearance }) {
   const { strings, dark, switchTheme, switchLanguage } = appearance;
   const theme = dark ? strings.light : strings.dark;
-  const [shows, show] = useState<"voices" | "models" | null>(null);
+  const [shows, show] = useState<"conversations" | "voices" | "models" | null>(null);
   const close = () => show(null);
   return (
     <header>
@@ -77,6 +80,14 @@ function Header({ chat, appearance }: { chat: VoiceChat; appearance: Appearance 
             <PlusIcon />
           </button>
         )}
+        <button
+          className="plain"
+          onClick={() => show("conversations")}
+          title={strings.conversations.title}
+          aria-label={strings.conversations.title}
+        >
+          <HistoryIcon />
+        </button>
         <button className="plain" onClick={() => show("voices")} title={strings.voices.title} aria-label={strings.voices.title}>
           <VoiceIcon />
         </button>
@@ -90,6 +101,7 @@ function Header({ chat, appearance }: { chat: VoiceChat; appearance: Appearance 
           {dark ? <SunIcon /> : <MoonIcon />}
         </button>
       </nav>
+      {shows === "conversations" && <ConversationsPanel chat={chat} strings={strings} onClose={close} />}
       {shows === "voices" && <VoicesPanel chat={chat} strings={strings} onClose={close} />}
       {shows === "models" && <ModelsPanel strings={strings} onClose={close} />}
     </header>
@@ -113,6 +125,12 @@ function Welcome({ chat, strings }: { chat: VoiceChat; strings: Strings }) {
 function Log({ chat, strings }: { chat: VoiceChat; strings: Strings }) {
   const { turns, speaking } = chat.state;
   const content = useScrolledToEnd();
+  const clip = useClip();
+  const listen = (id: string, recording: string) => {
+    if (clip.playing === id) return clip.stop();
+    const get = async () => (await request("GET", recording)).arrayBuffer();
+    clip.play(id, get).catch(() => chat.complain({ code: "REPLAY_GONE" }));
+  };
   return (
     <section ref={content} className="log" role="log" aria-label={strings.conversation}>
       {turns.length === 0 && <p className="hint">{chat.mode === "live" ? strings.hint : strings.hintHold}</p>}
@@ -122,8 +140,8 @@ function Log({ chat, strings }: { chat: VoiceChat; strings: Strings }) {
           turn={turn}
           strings={strings}
           busy={speaking !== null}
-          replaying={chat.replaying === turn.id}
-          onReplay={() => chat.toggleReplay(turn.id)}
+          replaying={chat.replaying === turn.id || clip.playing === turn.id}
+          onReplay={() => (turn.recording === null ? chat.toggleReplay(turn.id) : listen(turn.id, turn.recording))}
           onApprove={chat.approve}
         />
       ))}

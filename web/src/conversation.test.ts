@@ -43,7 +43,7 @@ const done = (turn_id: string, status: ReplyDone["status"], heard_text = ""): Se
 });
 
 function after(...steps: (ServerMessage | ConversationEvent)[]): Conversation {
-  const local = ["link", "typed", "held", "approved", "released", "silent", "problem", "dismissed", "forgotten"];
+  const local = ["link", "typed", "recalled", "held", "approved", "released", "silent", "problem", "dismissed", "forgotten"];
   return steps.reduce<Conversation>(
     (state, step) =>
       reduce(
@@ -200,6 +200,15 @@ describe("push-to-talk", () => {
     expect(statusOf(after({ type: "held" }))).toBe("hearing");
     expect(statusOf(after({ type: "held" }, { type: "released", sent: true }))).toBe("thinking");
     expect(statusOf(after({ type: "held" }, { type: "released", sent: false }))).toBe("ready");
+  });
+});
+
+describe("what was said before", () => {
+  it("comes first, and each turn once", () => {
+    const before = after(said("t1", "One"), done("t1", "completed"), said("t2", "Two"));
+    const saved = after(said("t0", "Zero"), said("t1", "One, as saved")).turns;
+    const state = reduce(before, { type: "recalled", turns: saved });
+    expect(state.turns.map((turn) => turn.said)).toEqual(["Zero", "One, as saved", "Two"]);
   });
 });
 

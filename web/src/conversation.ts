@@ -33,6 +33,8 @@ export interface Turn {
   heard: string | null;
   metrics: ReplyMetrics | null;
   problem: Problem | null;
+  /** Where the server keeps how the reply sounded, for turns that were not played by this page. */
+  recording: string | null;
 }
 
 export interface Conversation {
@@ -58,6 +60,7 @@ export type ConversationEvent =
   | { type: "silent"; turnId: string } // the reply has been played to its end, or was cleared
   | { type: "problem"; problem: Problem }
   | { type: "dismissed" }
+  | { type: "recalled"; turns: Turn[] } // what was said before this page was opened
   | { type: "forgotten" }; // a new conversation begins
 
 export type Status = "off" | "connecting" | "waiting" | "ready" | "hearing" | "thinking" | "speaking";
@@ -84,6 +87,7 @@ const NEW_TURN: Turn = {
   heard: null,
   metrics: null,
   problem: null,
+  recording: null,
 };
 
 export function statusOf(state: Conversation): Status {
@@ -125,6 +129,10 @@ export function reduce(state: Conversation, event: ConversationEvent): Conversat
       return { ...state, notice: event.problem };
     case "dismissed":
       return { ...state, notice: null };
+    case "recalled": {
+      const known = new Set(event.turns.map(({ id }) => id));
+      return { ...state, turns: [...event.turns, ...state.turns.filter(({ id }) => !known.has(id))] };
+    }
     case "forgotten":
       return { ...EMPTY, link: state.link, session: state.session };
   }

@@ -83,3 +83,8 @@ export const MoreIcon = () => (
     <path d="M6 9.5l6 6 6-6" />
   </Icon>
 );
+export const HistoryIcon = () => (
+  <Icon>
+    <path d="M4 12a8 8 0 1 0 2.5-5.8M4 4.5v3.7h3.7M12 8v4.2l3 1.8" />
+  </Icon>
+);

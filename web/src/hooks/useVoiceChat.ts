@@ -1,9 +1,10 @@
 // The conversation put together: what each hook does when another says something. The wire's rules live here;
 // what it looks like does not.
 
-import { useCallback, useReducer, useRef, useState } from "react";
+import { useCallback, useEffect, useEffectEvent, useReducer, useRef, useState } from "react";
 
 import { EMPTY, isCalling, type Problem, reduce, statusOf } from "../conversation";
+import { rememberedThread, rememberThread, turnsOf } from "../conversations";
 import type { ServerMessage, SessionStart } from "../wire";
 import { useAudioGraph } from "./useAudioGraph";
 import { useMicrophone } from "./useMicrophone";
@@ -23,6 +24,9 @@ export interface Levels {
   voice: number;
 }
 
+/** How a connection names the conversation it goes on with. */
+type Thread = Pick<SessionStart, "conversation_id" | "resume_token">;
+
 /** A press shorter than this was a slip. */
 const SHORTEST_HOLD_MS = 300;
 /** A recording ends this much before the server's limit. */
@@ -39,7 +43,8 @@ export function useVoiceChat() {
   const [muted, setMuted] = useState(false);
   const [replaying, setReplaying] = useState<string | null>(null);
   const levels = useRef<Levels>({ microphone: 0, voice: 0 });
-  const resumeToken = useRef<string | null>(null); // good before the first turn is saved, when the conversation's id is not
+  const [thread, setThread] = useState(rememberedThread);
+  const going = useRef<Thread>({ conversation_id: thread, resume_token: null });
   const speech = useRef({ voice, quality }); // for connections, which outlive renders
   const reportedAtMs = useRef(0);
   const lastPlayed = useRef<Played | null>(null);
@@ -94,7 +99,7 @@ export function useVoiceChat() {
 
   function follow(message: ServerMessage) {
     if (message.type === "session.ready") {
-      resumeToken.current = message.resume_token;
+      take(message.conversation_id, message.resume_token);
       for (const { id, said } of state.turns) if (!id) socket.send({ type: "text", text: said });
     } else if (message.type === "speech.started") stopReplay();
     else if (message.type === "reply.audio") {
@@ -110,9 +115,37 @@ export function useVoiceChat() {
       else playback.clear(message.turn_id);
     } else if (message.type === "error" && GONE.includes(message.code) && state.link !== "open") {
       if (speech.current.voice !== null) speakWith(null); // one of the two was deleted meanwhile
-      else resumeToken.current = null;
+      else take(null);
       connect(mode);
     }
+  }
+
+  /** From now on the page is about this conversation; with its token it can be gone on with before a turn of it is saved. */
+  function take(id: string | null, token: string | null = null) {
+    going.current = { conversation_id: token === null ? id : null, resume_token: token };
+    rememberThread(id);
+    setThread(id);
+  }
+
+  /** Shows what was said in the conversation that the page is about. */
+  async function recall(id: string) {
+    try {
+      dispatch({ type: "recalled", turns: await turnsOf(id) });
+    } catch {
+      if (going.current.conversation_id === id) take(null); // it is gone, or nothing of it was saved
+    }
+  }
+
+  const recallThread = useEffectEvent(() => void (thread !== null && recall(thread)));
+  useEffect(() => recallThread(), []);
+
+  /** Ends what goes on, and shows a conversation that was: to read, to hear, to go on with. */
+  async function open(id: string) {
+    end();
+    playback.forget();
+    dispatch({ type: "forgotten" });
+    take(id);
+    await recall(id);
   }
 
   function stopReplay() {
@@ -125,7 +158,7 @@ export function useVoiceChat() {
     socket.open((): SessionStart => {
       const audio = inMode === "live" ? { format: "pcm16" as const, sample_rate: 16000 } : { format: "webm" as const };
       const { voice, quality } = speech.current;
-      return { type: "session.start", mode: inMode, audio, resume_token: resumeToken.current, voice_id: voice, quality };
+      return { type: "session.start", mode: inMode, audio, ...going.current, voice_id: voice, quality };
     });
   }
 
@@ -250,7 +283,7 @@ export function useVoiceChat() {
 
   function forget() {
     interrupt();
-    resumeToken.current = null;
+    take(null);
     speakWith(null);
     playback.forget();
     dispatch({ type: "forgotten" });
@@ -267,6 +300,9 @@ export function useVoiceChat() {
     levels,
     voice,
     quality,
+    thread,
+    open,
+    complain,
     speakWith,
     setQuality,
     setAside,

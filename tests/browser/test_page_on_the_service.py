@@ -79,6 +79,7 @@ async def test_a_conversation_is_gone_on_with_after_a_reload(visit: Page, servic
     await say(visit, "My name is Ada.")
     await visit.reload()
     await expect(visit.locator(".said")).to_contain_text("My name is Ada.")
+    assert isinstance(fakes.llm.replies, str)
     await expect(visit.locator(".reply")).to_contain_text(fakes.llm.replies)
     await expect(visit.get_by_role("button", name="Go on talking")).to_be_visible()
     await say(visit, "Who am I?")

@@ -201,8 +201,11 @@ def _furnish(
     conversation, turns = settings.conversation, settings.turn_taking
     sampling = Sampling(max_tokens=conversation.max_reply_tokens, temperature=conversation.temperature)
     policy = SessionPolicy(
-        turns=TurnPolicy(**turns.model_dump(exclude={"eagerness"}), max_turn_ms=conversation.max_utterance_s * 1000),
+        turns=TurnPolicy(
+            **turns.model_dump(exclude={"eagerness", "backchannels"}), max_turn_ms=conversation.max_utterance_s * 1000
+        ),
         eagerness=turns.eagerness,
+        backchannels=turns.backchannels,
         reply=ReplyPolicy(
             conversation.first_token_timeout_s,
             conversation.stall_timeout_s,

@@ -136,6 +136,10 @@ class TurnTakingSettings(Section):
         "medium",
         description="How soon to answer: `low` for people who think while they speak, `high` for short questions.",
     )
+    backchannels: tuple[str, ...] = Field(
+        (),
+        description='Words that only say "I am listening", besides English and Chinese ones, e.g. `["haan", "हाँ"]`.',
+    )
 
 
 class SttSettings(Section):

@@ -70,3 +70,15 @@ def test_a_few_noises_are_a_noise_and_many_are_a_sentence(noises: list[str], joi
 def test_one_word_that_wants_the_floor_is_enough(text: str) -> None:
     assert not is_backchannel(text + " stop")
     assert not is_backchannel("停" + text)
+
+
+@pytest.mark.parametrize(
+    "text", ["हाँ।", "हाँ, हाँ", "अच्छा", "okay हाँ", "Haan haan.", "はい、はい", "嗯，咩话", "yeah", "好的"]
+)
+def test_a_house_may_add_words(text: str) -> None:
+    assert is_backchannel(text, ("हाँ", "अच्छा", "haan", "はい", "咩话"))
+
+
+@pytest.mark.parametrize("text", ["हो", "हाँ लेकिन रुको", "haan stop", "", "!"])
+def test_and_only_those(text: str) -> None:
+    assert not is_backchannel(text, ("हाँ", "haan", "", " ", "!"))

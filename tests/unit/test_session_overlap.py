@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from avatar.conversation.terms import SessionPolicy
 from avatar.core.audio import Pcm, float_to_pcm16, resample
 from avatar.core.events import (
     ReplyAudioFrame,
@@ -61,6 +62,15 @@ async def test_a_listeners_noise_holds_the_reply_and_lets_it_go_on_where_it_was(
     assert resumed - held < 0.6
     frames = client.times(ReplyAudioFrame)
     assert not [at for at in frames if held < at < resumed]
+
+
+async def test_words_of_the_houses_own_do_not_stop_it() -> None:
+    policy = SessionPolicy(backchannels=("haan ji",))
+    async with talking(fakes_that_hear("what is it now?", "Haan ji."), policy=policy) as client:
+        await ask(client)
+        await client.speak(0.3)
+        await client.rest(10)
+    assert [done.status for done in client.done] == ["completed"]
 
 
 async def test_words_stop_it() -> None:

@@ -75,7 +75,8 @@ def test_the_models_folder_has_a_variable_of_its_own(monkeypatch: pytest.MonkeyP
 def test_turn_taking_has_one_set_of_defaults() -> None:
     defaults = load().turn_taking.model_dump()
     policy = TurnPolicy()
-    assert defaults.pop("eagerness") == SessionPolicy().eagerness
+    for name in ("eagerness", "backchannels"):
+        assert defaults.pop(name) == getattr(SessionPolicy(), name)
     assert {name: getattr(policy, name) for name in defaults} == defaults
 
 

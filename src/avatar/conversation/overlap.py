@@ -31,10 +31,11 @@ class Overheard(Protocol):
 
 
 class Overlap:
-    """Judges for one session; `reply` gives the live reply, if there is one."""
+    """Judges for one session; `reply` gives the live reply, if there is one; `backchannels` are a house's own."""
 
-    def __init__(self, reply: Callable[[], Overheard | None]) -> None:
+    def __init__(self, reply: Callable[[], Overheard | None], backchannels: tuple[str, ...] = ()) -> None:
         self._reply = reply
+        self._backchannels = backchannels
 
     def is_echo(self, pcm: Pcm) -> bool:
         """Is this sound (float32[n], mono, 16 kHz) what the reply has just said? Takes about 1 ms."""
@@ -48,6 +49,6 @@ class Overlap:
             return OverlapSound.ECHO
         if not words:
             return OverlapSound.NOISE if over else OverlapSound.UNKNOWN
-        if not is_backchannel(words) or (over and reply is not None and reply.awaits_answer):
+        if not is_backchannel(words, self._backchannels) or (over and reply is not None and reply.awaits_answer):
             return OverlapSound.SPEECH
         return OverlapSound.BACKCHANNEL if over else OverlapSound.UNKNOWN

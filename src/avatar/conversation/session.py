@@ -247,7 +247,8 @@ class LiveSession:
     # --- turns ----------------------------------------------------------------------------------
 
     def _new_ears(self, turns: TurnPolicy, rate_hz: int, began_ms: float = 0.0) -> Ears:
-        vad, end_of_turn, overlap = self._engines.vad, self._engines.end_of_turn, Overlap(lambda: self._replies.live)
+        vad, end_of_turn = self._engines.vad, self._engines.end_of_turn
+        overlap = Overlap(lambda: self._replies.live, self._policy.backchannels)
         return Ears(vad, end_of_turn, self._new_utterance, overlap, turns, rate_hz, self._act, began_ms)
 
     def _new_utterance(self) -> Utterance:

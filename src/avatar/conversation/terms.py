@@ -51,6 +51,7 @@ class SessionPolicy:
 
     turns: TurnPolicy = field(default_factory=TurnPolicy)
     eagerness: Eagerness = "medium"
+    backchannels: tuple[str, ...] = ()
     reply: ReplyPolicy = field(default_factory=ReplyPolicy)
     buffer: BufferLimits = field(default_factory=BufferLimits)
     stt_timeout_s: float = 20.0

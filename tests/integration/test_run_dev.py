@@ -4,8 +4,9 @@ import re
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,10 @@ def api(
         start_new_session=True,
     )
     with process:
-        yield process
-        run_dev.stop(process)
+        try:
+            yield process
+        finally:
+            run_dev.stop(process)
 
 
 def test_an_address_that_others_reach_is_refused_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,19 +58,21 @@ def test_messages_have_the_bound_of_the_settings(
         port = free.getsockname()[1]
     with api(tmp_path, "127.0.0.1", port, monkeypatch, models_dir):
         deadline_s = time.monotonic() + 50
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline_s
-                time.sleep(0.1)
+        while not _is_ready(port):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.1)
         with connect(f"ws://127.0.0.1:{port}/ws/chat", open_timeout=50, compression=None) as chat:
             chat.send("x" * (2 << 20))
             with pytest.raises(ConnectionClosed) as closed:
                 _read_all(chat)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1009
+
+
+def _is_ready(port: int) -> bool:
+    with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10):
+        return True
+    return False
 
 
 def _read_all(chat: Connection) -> None:

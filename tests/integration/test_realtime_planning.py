@@ -3,7 +3,7 @@
 from itertools import count
 from pathlib import Path
 
-from avatar.engines.base import Message
+from avatar.engines.base import STAGES, Message
 from avatar.server.realtime.conversation import Conversation
 from avatar.server.realtime.items import InputText, UserMessage
 from avatar.server.realtime.planning import NO_WISH, Planner
@@ -19,7 +19,7 @@ async def test_what_words_that_may_be_wrong_leave_no_room_for_is_there_again(tmp
     fakes, numbers = Fakes(), count()
     fakes.llm.context_tokens = 1000
     async with (service := Service(settings_for(tmp_path), picks_of(fake_engines(fakes)))).running():
-        await settled(lambda: all(seat.state == "ready" for seat in service.lineup.seats.values()))
+        await settled(lambda: all(service.lineup.seats[stage].state == "ready" for stage in STAGES))
         conversation = Conversation("conv", lambda kind: f"{kind}_{next(numbers)}")
         for number in range(5):
             words = InputText(type="input_text", text=f"{number} " * 60)

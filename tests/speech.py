@@ -6,6 +6,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import AsyncIterator
+from difflib import SequenceMatcher
 from functools import cache
 from pathlib import Path
 
@@ -64,3 +65,13 @@ async def spoken(text: str, *, language: str | None = None, voice: str | None = 
 def words(text: str) -> list[str]:
     """The words of a transcript, without case and punctuation."""
     return "".join(char.lower() if char.isalnum() else " " for char in text).split()
+
+
+MOST = 0.8
+"""Of the words of a sentence, heard by Moonshine tiny as espeak-ng says it: "…is Merlin" for "…is Berlin" happens."""
+
+
+def share_heard(written: str, heard: str) -> float:
+    """Which part of the words of `written` is in `heard`, in their order."""
+    matches = SequenceMatcher(None, words(written), words(heard), autojunk=False).get_matching_blocks()
+    return sum(match.size for match in matches) / len(words(written))

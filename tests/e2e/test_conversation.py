@@ -13,7 +13,7 @@ from avatar.core.audio import INPUT_RATE_HZ, Pcm, resample, silence
 from avatar.engines.base import SpeechToText
 from avatar.media.opus import encode_ogg_opus
 from tests.integration.serving import Server, WireClient, serving, settings_for, settled
-from tests.speech import ANSWER, CLEAR_VOICE, COUNTRY, QUESTION, beckett, spoken, words
+from tests.speech import ANSWER, CLEAR_VOICE, COUNTRY, MOST, QUESTION, beckett, share_heard, spoken, words
 
 pytestmark = pytest.mark.weights
 
@@ -36,12 +36,12 @@ async def ask(client: WireClient, question: Pcm) -> dict[str, object]:
     return await client.until("reply.done", 30)
 
 
-async def transcribe(stt: SpeechToText, pcm: Pcm, rate_hz: int) -> list[str]:
+async def transcribe(stt: SpeechToText, pcm: Pcm, rate_hz: int) -> str:
     stream = stt.open("en")
     stream.accept(resample(pcm, rate_hz, INPUT_RATE_HZ))
     text = (await stream.finish()).text
     await stream.aclose()
-    return words(text)
+    return text
 
 
 async def test_a_spoken_question_gets_a_spoken_answer(server: Server) -> None:
@@ -55,7 +55,7 @@ async def test_a_spoken_question_gets_a_spoken_answer(server: Server) -> None:
         assert done["status"] == "completed"
         assert ANSWER in str(done["heard_text"])
         answer = await transcribe(server.service.lineup.engines.stt, client.pcm, ready["output"]["sample_rate"])
-        assert words(ANSWER)[0] in answer
+        assert share_heard(str(done["heard_text"]), answer) >= MOST
     status, saved = await server.get(f"/api/conversations/{ready['conversation_id']}")
     assert status == 200
     assert saved["turns"][0]["has_user_audio"]

@@ -17,7 +17,7 @@ from avatar.core.audio import INPUT_RATE_HZ, Pcm, pcm16_to_float, resample, sile
 from tests.integration.agents_session import agent_at
 from tests.integration.realtime_client import Line, calling
 from tests.integration.serving import Server, serving, settings_for, settled
-from tests.speech import ANSWER, CLEAR_VOICE, COUNTRY, QUESTION, spoken, words
+from tests.speech import ANSWER, CLEAR_VOICE, COUNTRY, MOST, QUESTION, share_heard, spoken, words
 
 pytestmark = pytest.mark.weights
 
@@ -65,7 +65,7 @@ async def test_a_spoken_question_gets_a_spoken_answer(server: Server, detection:
         stream.accept(resample(pcm16_to_float(line.audio), RATE_HZ, INPUT_RATE_HZ))
         answer = (await stream.finish()).text
         await stream.aclose()
-        assert words(ANSWER)[0] in words(answer)
+        assert share_heard(item["content"][0]["transcript"], answer) >= MOST
         all_ms = len(line.audio) / 2 / RATE_HZ * 1000
         await line.send("conversation.item.truncate", item_id=item["id"], content_index=0, audio_end_ms=int(all_ms / 2))
         await line.until("conversation.item.truncated")

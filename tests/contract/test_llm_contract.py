@@ -12,12 +12,14 @@ from typing import Any
 import psutil
 import pytest
 import pytest_asyncio
+import xllamacpp
 
 from avatar.core.errors import EngineFailed, UnusableSchema
 from avatar.engines.base import Delta, LanguageModel, Message, ReadsAhead, Sampling, Tool, ToolCall
 from avatar.engines.llm.llama_cpp import LlamaCpp
 from avatar.engines.llm.openai_compatible import OpenAICompatible
 from avatar.engines.llm.wire import ChunkReader
+from tests.call_pieces import check_pieces
 from tests.fakes.llm import FakeLanguageModel
 from tests.fakes.openai_server import OpenAIServer
 
@@ -107,6 +109,11 @@ class LanguageModelContract:
             ids.add(last.tool_calls[0].id)
         assert len(ids) == 3
 
+    async def test_a_call_s_pieces_are_what_it_becomes(self, engine: LanguageModel) -> None:
+        deltas = await answer(engine, ask("What is the time?"), Sampling(100, tool_choice="time"), (WEATHER, TIME))
+        check_pieces(deltas)
+        assert not deltas[-1].call_pieces
+
     async def test_tools_on_offer_take_nothing_from_an_answer(self, engine: LanguageModel) -> None:
         call = ToolCall("call_1", "weather", '{"city": "Paris"}')
         messages = (*FRANCE, Message("assistant", "", (call,)), Message("tool", "Paris.", tool_call_id="call_1"))
@@ -163,6 +170,17 @@ class ReadsAheadContract(LanguageModelContract):
             await engine.read_ahead(ask("word " * 9000))
 
 
+KNOWS_TOOLS = """
+{%- if tools %}<|im_start|>system
+Call functions as <tool_call>{"name": ..., "arguments": ...}</tool_call>: {{ tools | tojson }}<|im_end|>
+{% endif %}
+{%- for message in messages %}<|im_start|>{{ message.role + '\\n' }}{{ message.content or '' }}
+{%- for call in message.tool_calls or [] %}
+{{- '<tool_call>\\n{"name": "' + call.function.name + '", "arguments": ' + call.function.arguments | tojson }}
+{{- '}\\n</tool_call>' }}
+{%- endfor %}<|im_end|>
+{% endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
 CALLS = (ToolCall("call_a", "weather", '{"city": "Paris"}'), ToolCall("call_b", "time", "{}"))
 _REPLY = "The capital of France is Paris."
 
@@ -185,6 +203,12 @@ class TestFake(ReadsAheadContract):
         fake = FakeLanguageModel("One.", calls=CALLS)
         assert (await answer(fake, FRANCE, tools=(WEATHER, TIME)))[-1].tool_calls == CALLS
         assert not (await answer(fake, FRANCE))[-1].tool_calls
+
+    @pytest.mark.parametrize(("piece_chars", "parts"), [(0, []), (9, ["", '{"city": ', '"Paris"}'])])
+    async def test_it_calls_in_pieces_when_told_to(self, piece_chars: int, parts: list[str]) -> None:
+        fake = FakeLanguageModel("One.", calls=CALLS)
+        fake.piece_chars = piece_chars
+        assert check_pieces(await answer(fake, FRANCE, tools=(WEATHER, TIME)))["call_a"] == parts
 
     async def test_it_fails_when_told_to(self) -> None:
         fake = FakeLanguageModel("One two three.", error=EngineFailed("broken"), error_after=2)
@@ -210,6 +234,9 @@ class TestOpenAICompatible(LanguageModelContract):
             *deltas, last = await answer(engine, FRANCE, tools=(WEATHER, TIME))
             assert "".join(delta.text for delta in deltas) == "One moment."
             assert (last.tool_calls, last.finish_reason) == (CALLS, "tool_calls")
+            told = check_pieces([*deltas, last])
+            assert ["".join(told[call.id]) for call in CALLS] == [call.arguments for call in CALLS]
+            assert len(told["call_a"]) == 1 + len(CALLS[0].arguments)
             await engine.aclose()
 
 
@@ -262,6 +289,31 @@ class TestLlamaCpp(ReadsAheadContract):
         sampling = Sampling(60, tool_choice="weather")
         last = (await answer(engine, ask("What is the weather in Paris?"), sampling, (WEATHER, TIME)))[-1]
         assert json.loads(last.tool_calls[0].arguments) == {"city": "Paris"}
+
+    async def test_a_template_that_knows_tools_has_calls_in_pieces(
+        self, weights: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """SmolLM2 with the template of a model that calls, and with examples of how."""
+
+        def with_template() -> Any:
+            params = made()
+            params.chat_template = KNOWS_TOOLS
+            return params
+
+        made = xllamacpp.CommonParams
+        monkeypatch.setattr(xllamacpp, "CommonParams", with_template)
+        engine = LlamaCpp(weights, context_tokens=2048, slots=1)
+        examples: list[Message] = []
+        for city in ("Rome", "Oslo", "Madrid"):
+            call = ToolCall("call_1", "weather", json.dumps({"city": city}))
+            examples += [Message("user", f"What is the weather in {city}?"), Message("assistant", "", (call,))]
+        try:
+            deltas = await answer(engine, [*examples, ask("What is the weather in Paris?")[1]], tools=(WEATHER, TIME))
+        finally:
+            await engine.aclose()
+        (parts,) = check_pieces(deltas).values()
+        assert len(parts) > 3
+        assert json.loads("".join(parts)) == {"city": "Paris"}
 
     async def test_what_was_read_ahead_is_not_read_again(self, engine: LlamaCpp) -> None:
         fox = "The quick brown fox jumps over the lazy dog. " * 30

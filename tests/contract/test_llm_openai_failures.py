@@ -9,7 +9,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from avatar.core.errors import EngineError, EngineFailed, EngineLost, EngineTimeout, Overloaded, PromptTooLong
-from avatar.engines.base import Delta, Message, Sampling, Tool, ToolCall
+from avatar.engines.base import Delta, Message, Sampling, Tool, ToolCall, ToolCallPiece
 from avatar.engines.llm.openai_compatible import OpenAICompatible
 from tests.fakes.llm import FakeLanguageModel
 from tests.fakes.openai_server import OpenAIServer, refusal, send, start_stream
@@ -195,7 +195,9 @@ async def test_the_server_sees_a_request_cancelled_before_its_first_token(
     await server.gone.wait()
 
 
-async def test_tool_calls_come_whole_with_the_last_delta(engine: OpenAICompatible, server: OpenAIServer) -> None:
+async def test_tool_calls_come_in_pieces_and_whole_with_the_last_delta(
+    engine: OpenAICompatible, server: OpenAIServer
+) -> None:
     async def call_tools(request: web.Request) -> web.StreamResponse:
         response = await start_stream(request)
         await send(response, {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "now", "arguments": ""}}]})
@@ -208,5 +210,9 @@ async def test_tool_calls_come_whole_with_the_last_delta(engine: OpenAICompatibl
     server.misbehave = call_tools
     deltas = await answer(engine, tools=(Tool("now", "The time.", {"type": "object", "properties": {}}),))
     calls = (ToolCall("a", "now", "{}"), ToolCall("b", "weather", '{"city": "Oslo"}'))
-    assert deltas == [Delta(tool_calls=calls, finish_reason="tool_calls")]
+    # whether `now` is to have arguments is not known before the end: `weather` waits for it
+    assert deltas == [
+        Delta(call_pieces=(ToolCallPiece("a", "now", ""),)),
+        Delta(tool_calls=calls, finish_reason="tool_calls"),
+    ]
     assert server.requests[-1]["tools"][0]["function"]["name"] == "now"

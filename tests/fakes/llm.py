@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 from avatar.core.errors import PromptTooLong
-from avatar.engines.base import Capabilities, Delta, Message, Sampling, TokensSpent, Tool, ToolCall
+from avatar.engines.base import Capabilities, Delta, Message, Sampling, TokensSpent, Tool, ToolCall, ToolCallPiece
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"\s*(?:[{_CJK}]|[^\s{_CJK}]+)|\s+$")
@@ -21,6 +21,7 @@ class FakeLanguageModel:
 
     With `calls` the answer ends in those, as long as tools are on offer and no result of one is the last message
     (`always_calls`: then too); without, in one of a tool that must be called.
+    The arguments come in pieces of `piece_chars` before, each taking `token_s`, if that is more than none.
     After `error_after` deltas it raises `error`, if there is one, or waits for ever, if it `hang`s.
     All arguments are attributes that a test may change between requests.
     """
@@ -41,6 +42,7 @@ class FakeLanguageModel:
     ) -> None:
         self.calls = calls
         self.always_calls = False
+        self.piece_chars = 0
         self.spent: TokensSpent | None = None
         self.replies = replies
         self.first_token_s = first_token_s
@@ -87,9 +89,15 @@ class FakeLanguageModel:
                 await self._trouble(position)
                 await asyncio.sleep(self.token_s if position else self.first_token_s)
                 yield Delta(text=word)
-            await self._trouble(min(len(words), most))
+            calls = self._calls(messages, tools, sampling or Sampling())
+            pieces = [piece for call in calls for piece in self._pieces(call)]
+            for position, piece in enumerate(pieces, min(len(words), most)):
+                await self._trouble(position)
+                await asyncio.sleep(self.token_s)
+                yield Delta(call_pieces=(piece,))
+            await self._trouble(min(len(words), most) + len(pieces))
             complete = True
-            if calls := self._calls(messages, tools, sampling or Sampling()):
+            if calls:
                 yield Delta(tool_calls=calls, finish_reason="tool_calls", spent=self.spent)
             else:
                 yield Delta(finish_reason="length" if len(words) > most else "stop", spent=self.spent)
@@ -119,6 +127,13 @@ class FakeLanguageModel:
             return tuple(self.calls)
         name = tools[0].name if sampling.tool_choice == "required" else sampling.tool_choice
         return (ToolCall(f"call_{len(self.requests)}", name, "{}"),)
+
+    def _pieces(self, call: ToolCall) -> list[ToolCallPiece]:
+        if not self.piece_chars:
+            return []
+        starts = range(0, len(call.arguments), self.piece_chars)
+        parts = ["", *(call.arguments[start : start + self.piece_chars] for start in starts)]
+        return [ToolCallPiece(call.id, call.name, part) for part in parts]
 
     async def _trouble(self, given: int) -> None:
         if given < self.error_after:

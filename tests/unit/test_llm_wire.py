@@ -2,15 +2,17 @@
 
 import itertools
 import json
+import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avatar.engines.base import Delta, Message, Sampling, TokensSpent, Tool, ToolCall
+from avatar.engines.base import Delta, Message, Sampling, TokensSpent, Tool, ToolCall, ToolCallPiece
 from avatar.engines.llm import hermes, wire
 from avatar.engines.llm.hermes import HermesFilter
 from avatar.engines.llm.tokens import estimate_tokens
+from tests.call_pieces import check_pieces
 
 
 def chunk(content: str | None = None, finish_reason: str | None = None, **delta: object) -> dict[str, object]:
@@ -181,6 +183,54 @@ def test_a_tool_call_that_is_none_is_neither_said_nor_made(nonsense: str) -> Non
     tools = HermesFilter()
     assert tools.push(nonsense) == ""
     assert tools.finish() == ("", [])
+
+
+def fragment(index: int, arguments: str, **more: str) -> dict[str, object]:
+    function = {"name": more["name"], "arguments": arguments} if "name" in more else {"arguments": arguments}
+    return {"index": index, "function": function} | ({"id": more["id"]} if "id" in more else {})
+
+
+def read(*fragments: dict[str, object]) -> list[Delta]:
+    """One chunk each, and an end."""
+    reader = wire.ChunkReader()
+    chunks = [*(chunk(tool_calls=[one]) for one in fragments), chunk(finish_reason="tool_calls")]
+    return [delta for one in chunks if (delta := reader.read(one))]
+
+
+def test_a_call_comes_in_pieces_as_it_is_written() -> None:
+    *deltas, last = read(fragment(0, "", id="a", name="now"), fragment(0, '{"a":'), fragment(0, ""), fragment(0, "1}"))
+    assert [delta.call_pieces for delta in deltas] == [
+        (ToolCallPiece("a", "now", part),) for part in ("", '{"a":', "1}")
+    ]
+    assert last == Delta(tool_calls=(ToolCall("a", "now", '{"a":1}'),), finish_reason="tool_calls")
+
+
+def test_calls_that_are_told_apart_by_nothing_else_get_ids_of_their_own() -> None:
+    *_, last = read(fragment(0, "{}", id="a", name="x"), fragment(1, "{}", id="a", name="y"), fragment(2, "", name="z"))
+    assert len({call.id for call in last.tool_calls}) == 3
+    assert last.tool_calls[0].id == "a"
+
+
+@given(
+    calls=st.lists(st.lists(st.sampled_from('{"a": [1, {}]} '), max_size=3).map("".join), max_size=3),
+    cuts=st.lists(st.integers(0, 60), max_size=6),
+    order=st.randoms(use_true_random=False),
+    interleaved=st.booleans(),
+)
+def test_pieces_tell_one_call_after_the_other(
+    calls: list[str], cuts: list[int], order: random.Random, interleaved: bool
+) -> None:
+    """However the server cuts and mixes them, and whatever the model makes of JSON."""
+    parts = [
+        [fragment(index, "", id=f"c{index}", name=f"f{index}"), *(fragment(index, piece) for piece in cut(call, cuts))]
+        for index, call in enumerate(['{"k": 1}', *calls])
+    ]
+    fragments = [one for part in parts for one in part]
+    if interleaved:
+        fragments = []
+        while parts := [part for part in parts if part]:
+            fragments.append(order.choice(parts).pop(0))
+    check_pieces(read(*fragments))
 
 
 @given(st.text(), st.text())

@@ -195,6 +195,15 @@ class ToolCall:
 
 
 @dataclass(frozen=True)
+class ToolCallPiece:
+    """What the model has just written of a call's arguments; nothing yet, as a rule, in a call's first piece."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
 class Tool:
     """A function the model may call; `parameters` is a JSON Schema object."""
 
@@ -237,13 +246,19 @@ class TokensSpent:
 
 @dataclass(frozen=True)
 class Delta:
-    """A piece of the answer: text, or completed tool calls, or (last) why it ended and, where the engine tells, what it
-    took."""
+    """A piece of the answer: text, or pieces of tool calls, or completed ones, or (last) why it ended and, where the
+    engine tells, what it took.
+
+    Every call comes completed; who wants no more need not look at `call_pieces`. An engine that can gives them before:
+    one call after the other, in the order and with the ids of the completed ones. A call's pieces, joined, are what its
+    arguments begin with, and whole JSON once the next call has begun.
+    """
 
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: Literal["stop", "length", "tool_calls"] | None = None
     spent: TokensSpent | None = None
+    call_pieces: tuple[ToolCallPiece, ...] = ()
 
 
 @runtime_checkable

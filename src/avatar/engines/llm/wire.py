@@ -3,12 +3,14 @@
 Owns the translation between `engines.base` and those dictionaries. Knows no transport and no engine.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from secrets import token_hex
 from typing import Any
 
-from avatar.engines.base import Delta, Message, Sampling, TokensSpent, Tool, ToolCall
+from avatar.engines.base import Delta, Message, Sampling, TokensSpent, Tool, ToolCall, ToolCallPiece
 
 _THINK, _THOUGHT = "<think>", "</think>"
 
@@ -73,14 +75,33 @@ class ThoughtFilter:
 
 @dataclass
 class _Call:
-    id: str = ""
+    id: str
     name: str = ""
     arguments: str = ""
+    told: int | None = None
+    """Characters of the arguments that were given in pieces; None: the call is not begun."""
+    is_over: bool = False
+    """No more is given in pieces."""
+
+    def pieces(self) -> Iterator[ToolCallPiece]:
+        """What was not given yet, once it is known what is called."""
+        if self.name and not self.is_over and self.told != len(self.arguments):
+            yield ToolCallPiece(self.id, self.name, self.arguments[self.told :])
+            self.told = len(self.arguments)
+
+    def end(self) -> bool:
+        """Another call is there, and this one over if it is whole; whether it is."""
+        with suppress(ValueError):
+            self.is_over = self.is_over or (bool(self.name) and json.loads(self.arguments) is not None)
+        return self.is_over
 
 
 @dataclass
 class ChunkReader:
-    """Reads the chunks of one answer: drops what a model thinks before it speaks, and completes its tool calls."""
+    """Reads the chunks of one answer: drops what a model thinks before it speaks, and completes its tool calls.
+
+    Of a call whose chunks come among those of another there are pieces when the other is whole.
+    """
 
     given: bool = False
     """A delta has been made: what fails now is lost, not refused."""
@@ -89,7 +110,7 @@ class ChunkReader:
     _thoughts: ThoughtFilter = field(default_factory=ThoughtFilter)
 
     def read(self, chunk: Mapping[str, Any]) -> Delta | None:
-        """The delta in `chunk`, if there is one. Tool calls come with the last, whole."""
+        """The delta in `chunk`, if there is one. Tool calls come in pieces, and with the last one whole."""
         choice = next(iter(chunk.get("choices") or ()), None) or {}
         delta = choice.get("delta") or {}
         self._collect(delta.get("tool_calls") or ())
@@ -97,16 +118,14 @@ class ChunkReader:
         if reason := choice.get("finish_reason"):
             self.given = self.finished = True
             return replace(self._last(text + self._thoughts.rest(), reason), spent=_spent(chunk))
-        if not text:
+        pieces = tuple(self._pieces()) if delta.get("tool_calls") else ()
+        if not text and not pieces:
             return None
         self.given = True
-        return Delta(text=text)
+        return Delta(text, call_pieces=pieces)
 
     def _last(self, text: str, reason: str) -> Delta:
-        calls = tuple(
-            ToolCall(call.id or f"call_{token_hex(12)}", call.name, call.arguments or "{}")
-            for _, call in sorted(self._calls.items())
-        )
+        calls = tuple(ToolCall(call.id, call.name, call.arguments or "{}") for call in self._calls.values())
         if calls:
             return Delta(text, calls, "tool_calls")
         return Delta(text, finish_reason="length" if reason == "length" else "stop")
@@ -114,11 +133,24 @@ class ChunkReader:
     def _collect(self, fragments: Sequence[Mapping[str, Any]]) -> None:
         """Calls are streamed in fragments: id and name first, then the arguments bit by bit."""
         for fragment in fragments:
-            call = self._calls.setdefault(fragment.get("index") or 0, _Call())
-            function = fragment.get("function") or {}
-            call.id = fragment.get("id") or call.id
+            index, function = fragment.get("index") or 0, fragment.get("function") or {}
+            if index not in self._calls:
+                self._calls[index] = _Call(self._own_id(fragment.get("id")))
+            call = self._calls[index]
             call.name = function.get("name") or call.name
             call.arguments += function.get("arguments") or ""
+
+    def _own_id(self, told: str | None) -> str:
+        """Some servers give none, or the same to each."""
+        is_own = told and all(call.id != told for call in self._calls.values())
+        return told if told and is_own else f"call_{token_hex(12)}"
+
+    def _pieces(self) -> Iterator[ToolCallPiece]:
+        calls = list(self._calls.values())
+        for call in calls:
+            yield from call.pieces()
+            if call is not calls[-1] and not call.end():
+                return
 
 
 def _spent(chunk: Mapping[str, Any]) -> TokensSpent | None:

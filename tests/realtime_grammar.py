@@ -144,7 +144,10 @@ class Grammar:
 
     def _item_added(self, event: dict[str, Any]) -> None:
         item, before = event["item"], event.get("previous_item_id")
-        self._must(item["id"] not in self.added, event, "added twice")
+        gone = item["id"] in self.deleted  # its id is free again
+        self._must(item["id"] not in self.added or gone, event, "added twice")
+        self.deleted.discard(item["id"])
+        self.finished.discard(item["id"])
         self._must(before is None or before in self.order, event, "previous_item_id is unknown")
         self.order.insert(0 if before is None else self.order.index(before) + 1, item["id"])
         self.added.add(item["id"])

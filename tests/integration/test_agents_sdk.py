@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 from agents import function_tool
 from agents.realtime import RealtimeAgent, realtime_handoff
@@ -29,7 +30,8 @@ async def talk(tmp_path: Path) -> AsyncIterator[Talk]:
         await settled(lambda: talk.server.service.sessions.active == 0)
 
 
-async def test_its_tool_is_called_and_the_result_is_spoken(talk: Talk) -> None:
+@pytest.mark.parametrize("piece_chars", [0, 3])
+async def test_its_tool_is_called_and_the_result_is_spoken(talk: Talk, piece_chars: int) -> None:
     asked: list[str] = []
 
     @function_tool
@@ -39,7 +41,7 @@ async def test_its_tool_is_called_and_the_result_is_spoken(talk: Talk) -> None:
         return "sunny"
 
     talk.fakes.llm.calls = (ToolCall("call_a", "weather", '{"city": "Paris"}'),)
-    talk.fakes.llm.replies = ["", "Sunny."]
+    talk.fakes.llm.replies, talk.fakes.llm.piece_chars = ["", "Sunny."], piece_chars
     agent: RealtimeAgent[Any] = RealtimeAgent(name="Guide", instructions="Be brief.", tools=[weather])
     async with agent_at(talk.server.url, agent) as call:
         await call.speak(SPEECH)

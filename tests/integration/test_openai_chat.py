@@ -86,8 +86,9 @@ async def test_an_answer_as_it_comes(talk: Talk) -> None:
     assert len({chunk.id for chunk in (*chunks, last)}) == 1
 
 
-async def test_the_helper_of_the_client_puts_a_stream_together(talk: Talk) -> None:
-    talk.fakes.llm.calls = CALLS
+@pytest.mark.parametrize("piece_chars", [0, 5])
+async def test_the_helper_of_the_client_puts_a_stream_together(talk: Talk, piece_chars: int) -> None:
+    talk.fakes.llm.calls, talk.fakes.llm.piece_chars = CALLS, piece_chars
     async with talk.client.chat.completions.stream(model="x", messages=HELLO, tools=WEATHER) as stream:
         completion = await stream.get_final_completion()
     message = completion.choices[0].message
@@ -96,6 +97,26 @@ async def test_the_helper_of_the_client_puts_a_stream_together(talk: Talk) -> No
     assert [(c.id, c.function.name, c.function.arguments) for c in message.tool_calls or ()] == [
         (call.id, call.name, call.arguments) for call in CALLS
     ]
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+async def test_calls_come_as_they_are_written(talk: Talk, parallel: bool) -> None:
+    talk.fakes.llm.replies, talk.fakes.llm.calls, talk.fakes.llm.piece_chars = "", CALLS, 9
+    stream = await talk.client.chat.completions.create(
+        model="x", messages=HELLO, tools=WEATHER, parallel_tool_calls=parallel, stream=True
+    )
+    *chunks, last = [chunk.choices[0] async for chunk in stream]
+    told = [call for choice in chunks for call in choice.delta.tool_calls or ()]
+    assert [(call.index, call.id, call.type, call.function and call.function.arguments) for call in told] == [
+        (0, "call_a", "function", ""),
+        (0, None, None, '{"city": '),
+        (0, None, None, '"Paris"}'),
+        (1, "call_b", "function", ""),
+        (1, None, None, "{}"),
+    ][: 5 if parallel else 3]
+    assert [choice.delta.role for choice in chunks] == ["assistant", *[None] * (len(chunks) - 1)]
+    assert len(chunks) == len(told)
+    assert last.finish_reason == "tool_calls"
 
 
 @pytest.mark.parametrize("parallel", [True, False])

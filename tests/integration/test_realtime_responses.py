@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from avatar.core.audio import float_to_pcm16, resample
+from avatar.core.errors import EngineLost
 from avatar.engines.base import Message, ToolCall
 from avatar.server.realtime.answers import MAX_ASIDES
 from tests.integration.openai_client import Talk, talking_alone
@@ -166,7 +167,9 @@ async def test_barge_in_and_truncation_to_the_word(talk: Talk) -> None:
         assert saved["turns"][0]["heard_text"] == "One two"
 
 
-async def test_tools_in_parallel(talk: Talk) -> None:
+@pytest.mark.parametrize("piece_chars", [0, 4])
+async def test_tools_in_parallel(talk: Talk, piece_chars: int) -> None:
+    talk.fakes.llm.piece_chars = piece_chars
     talk.fakes.llm.calls = (ToolCall("call_a", "weather", '{"city": "Paris"}'), ToolCall("call_b", "weather", "{}"))
     talk.fakes.llm.replies = ["One moment.", "It is sunny."]
     async with calling(talk.client) as line:
@@ -185,9 +188,48 @@ async def test_tools_in_parallel(talk: Talk) -> None:
     assert [message.role for message in talk.fakes.llm.requests[-1]][1:] == ["user", "assistant", "tool", "tool"]
 
 
-async def test_tools_one_at_a_time(talk: Talk) -> None:
+async def test_arguments_come_as_they_are_written(talk: Talk) -> None:
+    talk.fakes.llm.calls = (ToolCall("call_a", "weather", '{"city": "Paris"}'), ToolCall("call_b", "weather", "{}"))
+    talk.fakes.llm.replies, talk.fakes.llm.piece_chars, talk.fakes.llm.token_s = "", 3, 0.05
+    async with calling(talk.client) as line:
+        await line.update(tools=[WEATHER])
+        await line.send("response.create")
+        await line.until("response.function_call_arguments.delta")
+        assert talk.fakes.llm.active == 1
+        await line.until("response.done")
+        told = [event["delta"] for event in line.of("response.function_call_arguments.delta")]
+        assert told == ['{"c', "ity", '": ', '"Pa', "ris", '"}', "{}"]
+        first, second = line.of("response.output_item.added")
+        kinds = [event["type"] for event in line.events]
+        assert kinds.index("response.output_item.done") < line.events.index(second)
+        assert [first["output_index"], second["output_index"]] == [0, 1]
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_a_call_that_is_not_finished_is_incomplete(talk: Talk, hangs: bool) -> None:
+    talk.fakes.llm.calls = (ToolCall("call_a", "weather", '{"city": "Paris"}'),)
+    talk.fakes.llm.replies, talk.fakes.llm.piece_chars, talk.fakes.llm.error_after = "", 9, 2
+    talk.fakes.llm.hang, talk.fakes.llm.error = hangs, None if hangs else EngineLost("The model is gone.")
+    async with calling(talk.client) as line:
+        await line.update(tools=[WEATHER])
+        await line.send("response.create")
+        await line.until("response.function_call_arguments.delta")
+        if hangs:
+            await line.send("response.cancel")
+        response = (await line.until("response.done"))["response"]
+        assert response["status"] == ("cancelled" if hangs else "failed")
+        (item,) = response["output"]
+        assert (item["status"], item["arguments"]) == ("incomplete", '{"city": ')
+        talk.fakes.llm.hang, talk.fakes.llm.error, talk.fakes.llm.replies = False, None, ANSWER
+        await line.send("response.create", response={"tools": []})
+        assert (await line.until("response.done"))["response"]["status"] == "completed"
+    assert all(not message.tool_calls for message in talk.fakes.llm.requests[-1])
+
+
+@pytest.mark.parametrize("piece_chars", [0, 1])
+async def test_tools_one_at_a_time(talk: Talk, piece_chars: int) -> None:
     talk.fakes.llm.calls = (ToolCall("call_a", "weather", "{}"), ToolCall("call_b", "weather", "{}"))
-    talk.fakes.llm.replies = ""
+    talk.fakes.llm.replies, talk.fakes.llm.piece_chars = "", piece_chars
     async with calling(talk.client) as line:
         await line.update(tools=[WEATHER], parallel_tool_calls=False, **TEXT)
         await line.send("conversation.item.create", item=HELLO)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from avatar.conversation.admission import SessionManager
 from avatar.core.audio import float_to_pcm16
+from avatar.engines.base import ToolCall
 from tests import realtime_grammar
 from tests.integration.openai_client import talking_openai
 from tests.integration.serving import settled
@@ -61,6 +62,7 @@ ITEMS = st.sampled_from(
         Shot(item(role="nobody"), is_bad=True),
     ]
 )
+TOOLS = [{"type": "function", "name": name, "parameters": {"type": "object"}} for name in ("f", "g")]
 DETECTIONS = st.sampled_from([None, {"type": "semantic_vad"}, {"type": "server_vad", "silence_duration_ms": 100}])
 PATCHES = st.one_of(
     st.builds(lambda detection: Shot({"audio": {"input": {"turn_detection": detection}}}), DETECTIONS),
@@ -68,6 +70,7 @@ PATCHES = st.one_of(
     st.sampled_from(["audio/pcmu", "audio/pcm"]).map(
         lambda form: Shot({"audio": {"input": {"format": {"type": form}}}})
     ),
+    st.sampled_from([TOOLS, TOOLS, []]).map(lambda tools: Shot({"tools": tools})),
     st.just(Shot({"audio": {"input": {"transcription": {"model": "any"}}}})),
     st.sampled_from(
         [
@@ -85,6 +88,7 @@ WISHES = st.sampled_from(
     [
         Shot({}),
         Shot({"conversation": "none", "input": [], "metadata": {"a": "b"}}),
+        Shot({"tools": TOOLS, "parallel_tool_calls": False, "output_modalities": ["text"]}),
         Shot({"input": [{"type": "item_reference", "id": "a"}]}),
         Shot({"input": [{"type": "item_reference", "id": "never"}]}, is_bad=True),
         Shot({"metadata": {"a": 1}}, is_bad=True),
@@ -204,6 +208,8 @@ async def test_a_storm_of_events(tmp_path: Path, seed: int, caplog: pytest.LogCa
     places = {"max_sessions": MAX_SESSIONS}
     async with talking_openai(tmp_path, admission=places) as talk, aiohttp.ClientSession() as http:
         talk.fakes.llm.token_s = 0.005 * seed
+        talk.fakes.llm.calls = [ToolCall(f"call_{name}", name, '{"a": 1}') for name in ("f", "g")]
+        talk.fakes.llm.piece_chars = 1
         talk.fakes.tts.ms_per_char = 4
         url = talk.server.url.replace("http", "ws") + "/v1/realtime"
         next_ = iter(waiting)

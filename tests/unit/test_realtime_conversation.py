@@ -25,7 +25,7 @@ def stream() -> Stream:
 
 def test_a_call_without_a_result_is_not_in_the_prompt(stream: Stream) -> None:
     response = stream.respond()
-    response.call("c1", "weather", ["{}"])
+    response.call("c1", "weather", "{}")
     response.done("completed")
     stream.user("Never mind.")
     assert prompt("", stream.conversation.items) == [Message("user", "Never mind.")]

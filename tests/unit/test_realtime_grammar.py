@@ -33,7 +33,7 @@ def stream() -> Stream:
     return new_stream()
 
 
-steps = st.lists(st.sampled_from(["say", "sound", "end", "call", "delete", "truncate"]), max_size=12)
+steps = st.lists(st.sampled_from(["say", "sound", "end", "write", "call", "delete", "truncate"]), max_size=12)
 
 
 courses = st.lists(
@@ -65,9 +65,11 @@ def _step(stream: Stream, response: Response, step: str, number: int) -> list[Ev
         case "sound":
             return response.sound("AAAA") if response.settings.modality == "audio" else []
         case "end":
-            return response.end_message()
+            return response.end_item()
+        case "write":
+            return response.write_call(f"call_{number // 4}", "f", "{")
         case "call":
-            return response.call(f"call_{number}", "f", ["{", "}"])
+            return response.call(f"call_{number // 4}", "f", "{}")
     item_id = response.message_id
     if item_id is None or item_id not in stream.conversation:
         return []
@@ -145,7 +147,7 @@ def calling_a_server(stream: Stream, *, runs: bool = True) -> list[Event]:
     """A response that ends in a call to an MCP server, and what comes of it."""
     stream.user("One and two?")
     response = stream.respond("text")
-    item, sent = response.mcp_call("tests", "add", ['{"a":', " 1}"], runs=runs)
+    item, sent = response.mcp_call("tests", "add", '{"a": 1}', runs=runs)
     where = {"item_id": item.id, "output_index": 0}
     if not runs:
         request_id, asked = response.ask_approval(item)

@@ -24,7 +24,7 @@ def stream() -> Stream:
 def test_a_spoken_response(stream: Stream) -> None:
     response = stream.respond()
     sent = response.say("I am") + response.sound("AAAA") + response.say(" fine.") + response.sound("AAAA")
-    sent += response.end_message() + response.done("completed", Usage(3, 4, 5, 6))
+    sent += response.end_item() + response.done("completed", Usage(3, 4, 5, 6))
     assert types(sent) == [
         "response.output_item.added",
         "conversation.item.added",
@@ -74,8 +74,8 @@ def test_calls_in_parallel_after_a_word(stream: Stream) -> None:
     response = stream.respond()
     sent = (
         response.say("One moment.")
-        + response.call("c1", "weather", ['{"city":', ' "Paris"}'])
-        + response.call("c2", "time", ["{}"])
+        + response.call("c1", "weather", '{"city": "Paris"}')
+        + response.call("c2", "time", "{}")
     )
     sent += response.done("completed")
     check(stream.sent + sent)
@@ -100,6 +100,46 @@ def test_calls_in_parallel_after_a_word(stream: Stream) -> None:
         Message("tool", "noon", tool_call_id="c2"),
         Message("tool", "sunny", tool_call_id="c1"),
     ]
+
+
+def test_a_call_as_it_is_written(stream: Stream) -> None:
+    response = stream.respond()
+    sent = response.write_call("c1", "weather", "")
+    assert types(sent) == ["response.output_item.added", "conversation.item.added"]
+    assert [event["item"]["status"] for event in sent] == ["in_progress"] * 2
+    sent += response.write_call("c1", "weather", '{"city":')
+    assert types(sent[2:]) == ["response.function_call_arguments.delta"]
+    sent += response.call("c1", "weather", '{"city": "Paris"}')
+    assert types(sent[3:]) == [
+        "response.function_call_arguments.delta",
+        "response.function_call_arguments.done",
+        "response.output_item.done",
+        "conversation.item.done",
+    ]
+    check(stream.sent + sent + response.done("completed"))
+    assert [event["delta"] for event in sent if "delta" in event] == ['{"city":', ' "Paris"}']
+    assert sent[-1]["item"]["arguments"] == '{"city": "Paris"}'
+
+
+def test_the_next_call_ends_the_one_before_which_is_not_told_again(stream: Stream) -> None:
+    response = stream.respond()
+    sent = response.write_call("c1", "weather", "{}") + response.write_call("c2", "time", "{")
+    assert types(sent)[3:5] == ["response.function_call_arguments.done", "response.output_item.done"]
+    assert response.call("c1", "weather", "{} ") == []
+    sent += response.call("c2", "time", "{}") + response.call("c3", "time", "{}")
+    sent += response.done("completed")
+    check(stream.sent + sent)
+    told = [(item["call_id"], item["arguments"], item["status"]) for item in sent[-1]["response"]["output"]]
+    assert told == [(call_id, "{}", "completed") for call_id in ("c1", "c2", "c3")]
+
+
+def test_a_call_that_is_cut_short_is_incomplete(stream: Stream) -> None:
+    response = stream.respond()
+    sent = response.write_call("c1", "weather", '{"city":') + response.done("cancelled", reason="client_cancelled")
+    check(stream.sent + sent)
+    (item,) = sent[-1]["response"]["output"]
+    assert (item["status"], item["arguments"]) == ("incomplete", '{"city":')
+    assert [event["arguments"] for event in sent if "arguments" in event] == ['{"city":']
 
 
 @pytest.mark.parametrize(

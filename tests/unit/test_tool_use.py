@@ -1,7 +1,7 @@
 """A reply for which tools are called: when they are, what the model is told of it, and how it ends."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -12,10 +12,11 @@ from avatar.conversation.plan import Plan, ReplyPolicy, Said, Speaker
 from avatar.conversation.terms import Conduct, SessionPolicy
 from avatar.conversation.tool_use import CUT, ENOUGH, LEAST_RESULT_TOKENS, UNKNOWN, fitting
 from avatar.core.errors import EngineFailed
-from avatar.core.events import ErrorOccurred, ReplyCalls, SpeechStopped
-from avatar.engines.base import Message, Sampling, Tool, ToolCall
+from avatar.core.events import ErrorOccurred, ReplyCallPiece, ReplyCalls, ReplyTextDelta, SpeechStopped
+from avatar.engines.base import Delta, Message, Sampling, Tool, ToolCall, ToolCallPiece
 from tests.fakes.caller import FakeCaller
 from tests.fakes.end_of_turn import FakeEndOfTurn
+from tests.fakes.llm import FakeLanguageModel
 from tests.unit.conversation import Client, Fakes, talking
 
 LOOK = ToolCall("c1", "look", '{"at": "sky"}')
@@ -244,6 +245,61 @@ async def test_calls_that_are_the_clients_are_handed_on_and_end_the_reply() -> N
     assert client.of(ReplyCalls) == [ReplyCalls(client.done[0].turn_id, (("c2", "theirs", '{"a": 1}'),))]
     assert len(ours.llm.requests) == 1
     assert client.done[0].status == "completed"
+
+
+@pytest.mark.parametrize("piece_chars", [0, 3])
+async def test_only_the_clients_calls_are_told_as_they_are_written(piece_chars: int) -> None:
+    caller = FakeCaller()
+    ours = fakes("", calls=(LOOK, ToolCall("c2", "theirs", '{"a": 1}')))
+    ours.llm.piece_chars = piece_chars
+    async with talking(ours, "push_to_talk", caller=caller) as client:
+        client.session.conduct = Conduct(plan=lambda: plan(client, caller))
+        await ask(client)
+    turn_id = client.done[0].turn_id
+    parts = ["", '{"a', '": ', "1}"] if piece_chars else []
+    told = [event for _, event in client.events if isinstance(event, ReplyCallPiece | ReplyCalls)]
+    assert told == [
+        *(ReplyCallPiece(turn_id, "c2", "theirs", part) for part in parts),
+        ReplyCalls(turn_id, (("c2", "theirs", '{"a": 1}'),)),
+    ]
+
+
+async def test_a_call_comes_while_it_is_written_and_what_is_said_meanwhile_comes_behind_it() -> None:
+    class Chatty(FakeLanguageModel):
+        async def stream(
+            self, messages: Sequence[Message], *, tools: Sequence[Tool] = (), sampling: Sampling | None = None
+        ) -> AsyncGenerator[Delta, None]:
+            yield Delta("Well.", call_pieces=(ToolCallPiece("c2", "theirs", "{"),))
+            await asyncio.sleep(2)
+            yield Delta(" So.")
+            yield Delta(" Then.", (ToolCall("c2", "theirs", "{}"),), "tool_calls")
+
+    caller, ours = FakeCaller(), Fakes()
+    ours.llm = Chatty()
+    async with talking(ours, "push_to_talk", caller=caller) as client:
+        client.session.conduct = Conduct(plan=lambda: plan(client, caller))
+        await ask(client, wait_s=1)
+        assert client.of(ReplyCallPiece)
+        await asyncio.sleep(5)
+    kinds = (ReplyTextDelta, ReplyCallPiece, ReplyCalls)
+    assert [type(event) for _, event in client.events if isinstance(event, kinds)] == [*kinds, ReplyTextDelta]
+    assert client.replies == ["Well. So. Then."]
+
+
+async def test_a_draft_that_is_dropped_tells_of_no_call() -> None:
+    caller, ours = FakeCaller(), fakes("", calls=(ToolCall("c2", "theirs", '{"a": 1}'),))
+    ours.llm.piece_chars, ours.end_of_turn = 2, FakeEndOfTurn(0.1)
+    async with talking(ours, caller=caller) as client:
+        client.session.conduct = Conduct(plan=lambda: plan(client, caller))
+        await client.speak(1)
+        await client.rest(0.4)
+        await client.speak(1)
+        assert len(ours.llm.requests) == 1
+        assert client.of(ReplyCallPiece) == []
+        await client.rest(5)
+    assert len(ours.llm.requests) == 2
+    pieces = [event for _, event in client.events if isinstance(event, ReplyCallPiece)]
+    assert [piece.arguments for piece in pieces] == ["", '{"', 'a"', ": ", "1}"]
 
 
 async def test_a_call_that_must_be_made_must_be_made_once() -> None:

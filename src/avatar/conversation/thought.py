@@ -18,11 +18,11 @@ from avatar.conversation.tool_use import ToolUse, cost, offer_cost
 from avatar.conversation.watch import Watchdog
 from avatar.core.clauses import Clause, ClauseCutter, spoken_weight
 from avatar.core.errors import EngineFailed
-from avatar.core.events import ReplyCalls, ReplyTextDelta, ReplyTextDone, SessionEvent
+from avatar.core.events import ReplyCallPiece, ReplyCalls, ReplyTextDelta, ReplyTextDone, SessionEvent
 from avatar.core.heard import HeardText
 from avatar.core.history import PROMPT_MARGIN_TOKENS
 from avatar.core.trace import TurnTrace
-from avatar.engines.base import LanguageModel, Message, Sampling, Tool, ToolCall
+from avatar.engines.base import LanguageModel, Message, Sampling, Tool, ToolCall, ToolCallPiece
 
 FAST_WEIGHT_PER_S = 45
 """Text that comes this fast comes three times as fast as it is spoken (15 letters a second, 5 Chinese characters): by
@@ -80,15 +80,16 @@ class Thought:
     async def _rounds(self, messages: list[Message], committed: asyncio.Event) -> bool:
         """Ask, call, and ask again; whether it ended in calls that are the client's."""
         sampling = self._plan.sampling
-        theirs = {tool.name for tool in self._plan.tools}
         while True:
             said_before = len(self._text.text)
-            calls = await self._ask(messages, sampling)
-            handed_on = [call for call in calls if self._plan.caller is None or call.name in theirs]
+            calls, text_behind = await self._ask(messages, sampling)
+            handed_on = [call for call in calls if self._is_theirs(call)]
             ours = [call for call in calls if call not in handed_on]
             if handed_on:
                 told = tuple((call.id, call.name, call.arguments) for call in handed_on)
                 self._emit(ReplyCalls(self._turn_id, told))
+            if text_behind:
+                self._take(text_behind)
             if not ours or self.tool_use.is_spent:
                 return bool(handed_on)
             self._pass_on(self._cutter.flush())
@@ -98,6 +99,10 @@ class Thought:
             if handed_on:
                 return True
             sampling = replace(sampling, tool_choice="auto")
+
+    def _is_theirs(self, call: ToolCall | ToolCallPiece) -> bool:
+        """Whether it is handed on to the client, and not called here."""
+        return self._plan.caller is None or any(tool.name == call.name for tool in self._plan.tools)
 
     async def _until(self, committed: asyncio.Event) -> None:
         self.rests_since_s = self._now()
@@ -114,21 +119,28 @@ class Thought:
         room = self._llm.context_tokens - self._plan.sampling.max_tokens - PROMPT_MARGIN_TOKENS
         return room - cost(messages, count) - offer_cost(self.tools, count)
 
-    async def _ask(self, messages: Sequence[Message], sampling: Sampling) -> tuple[ToolCall, ...]:
-        """One answer of the model: its text goes where text goes, its calls come back."""
+    async def _ask(self, messages: Sequence[Message], sampling: Sampling) -> tuple[tuple[ToolCall, ...], str]:
+        """One answer of the model: its text goes where text goes, its calls come back, and text that comes while a call
+        of the client's is being written, which is to go behind it."""
         self._asked_at_s = self._now()
         self._is_seam = bool(self._text.text) and not self._text.text[-1].isspace()
         calls: tuple[ToolCall, ...] = ()
+        text_behind, is_writing = "", False
         watchdog = Watchdog("language model", self._policy.first_token_timeout_s)
         stream = self._llm.stream(messages, tools=self.tools, sampling=sampling)
         async with self._precedence.working(), aclosing(watchdog.watch(stream)) as deltas:
             async for delta in deltas:
                 watchdog.allow(self._policy.stall_timeout_s)
                 self.is_cut_short = delta.finish_reason == "length"
-                if delta.text:
+                if is_writing:
+                    text_behind += delta.text
+                elif delta.text:
                     self._take(delta.text)
+                for piece in filter(self._is_theirs, delta.call_pieces):
+                    is_writing = True
+                    self._emit(ReplyCallPiece(self._turn_id, piece.id, piece.name, piece.arguments))
                 calls += delta.tool_calls
-        return calls
+        return calls, text_behind
 
     def _take(self, text: str) -> None:
         if self._is_seam and not text[0].isspace():

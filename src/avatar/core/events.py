@@ -58,6 +58,16 @@ class ReplyTextDone:
 
 
 @dataclass(frozen=True)
+class ReplyCallPiece:
+    """The model is writing a call that will be among `ReplyCalls`: more of its arguments. No text comes in between."""
+
+    turn_id: str
+    call_id: str
+    name: str
+    arguments: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class ReplyCalls:
     """The model wants these tools called: (id, name, arguments as JSON text)."""
 
@@ -153,6 +163,7 @@ SessionEvent = (
     | TranscriptReady
     | ReplyTextDelta
     | ReplyTextDone
+    | ReplyCallPiece
     | ReplyCalls
     | ToolCalled
     | ToolReturned

@@ -23,6 +23,7 @@ from avatar.core.events import (
     ErrorOccurred,
     ReplyAudioFrame,
     ReplyAudioStarted,
+    ReplyCallPiece,
     ReplyCalls,
     ReplyDone,
     ReplyHeld,
@@ -298,7 +299,7 @@ class Chat:
                     fatal=problem.fatal,
                     turn_id=error_turn_id,
                 )
-            case ReplyAudioFrame() | ReplyCalls():
+            case ReplyAudioFrame() | ReplyCallPiece() | ReplyCalls():
                 raise AssertionError("audio is a binary frame, and tools are called by the session itself")
             case _:
                 assert_never(event)

@@ -5,9 +5,10 @@ What is sent is what the model gets: no instructions of ours, no history. Knows 
 
 import secrets
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -16,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from avatar.conversation.opening import House
 from avatar.conversation.watch import Watchdog
 from avatar.core.errors import PromptTooLong, UnusableSchema
-from avatar.engines.base import Delta, LanguageModel, Message, Sampling, TokensSpent, ToolCall
+from avatar.engines.base import Delta, LanguageModel, Message, Sampling, TokensSpent, ToolCall, ToolCallPiece
 from avatar.server.openai import errors
 from avatar.server.openai.chat_request import ChatRequest
 from avatar.server.openai.models import model_name
@@ -40,6 +41,7 @@ class Answer:
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: str = "stop"
     spent: TokensSpent | None = None
+    _first_call: str | None = None
 
     async def think(self, llm: LanguageModel) -> AsyncGenerator[Delta, None]:
         """The model's deltas, less what lies behind a stop sequence."""
@@ -62,12 +64,17 @@ class Answer:
             raise errors.WrongField(param, str(error)) from None
 
     def _note(self, delta: Delta) -> Delta:
-        calls = delta.tool_calls if self.asked.parallel_tool_calls else delta.tool_calls[:1]
+        calls, pieces = delta.tool_calls, delta.call_pieces
+        if not self.asked.parallel_tool_calls:
+            ids = chain((piece.id for piece in pieces), (call.id for call in calls))
+            first = self._first_call = self._first_call or next(ids, None)
+            calls = tuple(call for call in calls if call.id == first)
+            pieces = tuple(piece for piece in pieces if piece.id == first)
         self.text += delta.text
         self.tool_calls += calls
         self.finish_reason = delta.finish_reason or self.finish_reason
         self.spent = delta.spent or self.spent
-        return Delta(delta.text, calls, delta.finish_reason)
+        return Delta(delta.text, calls, delta.finish_reason, call_pieces=pieces)
 
     def _sampling(self, llm: LanguageModel, messages: Sequence[Message]) -> Sampling:
         asked = self.asked
@@ -132,12 +139,14 @@ async def _tell(service: Service, answer: Answer) -> AsyncGenerator[dict[str, An
 
     async with service.at_work() as engines, aclosing(answer.think(engines.llm)) as deltas:
         role: dict[str, Any] = {"role": "assistant"}
+        written: dict[str, str] = {}
         async for delta in deltas:
-            if delta.text or (role and not delta.tool_calls):
+            calls = list(_told(delta, written))
+            if delta.text or (role and not calls):
                 yield chunk(role | {"content": delta.text})
                 role = {}
-            for number, call in enumerate(delta.tool_calls):
-                yield chunk(role | {"tool_calls": [{"index": number, **_call(call)}]})
+            for call in calls:
+                yield chunk(role | {"tool_calls": [call]})
                 role = {}
     yield chunk({}, answer.finish_reason)
     if with_usage:
@@ -154,5 +163,19 @@ def _whole(answer: Answer) -> dict[str, Any]:
     return answer.head("chat.completion") | {"choices": [choice], "usage": answer.usage}
 
 
-def _call(call: ToolCall) -> dict[str, Any]:
+def _told(delta: Delta, written: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """What chunks tell of calls; `written`: their arguments as far as they were told, by id."""
+
+    def rest(call: ToolCall) -> ToolCallPiece:
+        return ToolCallPiece(call.id, call.name, call.arguments[len(written.get(call.id, "")) :])
+
+    for piece in chain(delta.call_pieces, map(rest, delta.tool_calls)):
+        is_new = piece.id not in written
+        written[piece.id] = written.get(piece.id, "") + piece.arguments
+        if is_new or piece.arguments:
+            told = _call(piece) if is_new else {"function": {"arguments": piece.arguments}}
+            yield {"index": list(written).index(piece.id), **told}
+
+
+def _call(call: ToolCall | ToolCallPiece) -> dict[str, Any]:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}

@@ -15,6 +15,7 @@ from avatar.core.errors import Problem, RateLimited
 from avatar.core.events import (
     ErrorOccurred,
     ReplyAudioFrame,
+    ReplyCallPiece,
     ReplyCalls,
     ReplyDone,
     ReplyTextDelta,
@@ -49,11 +50,20 @@ class _Live:
 
     response: Response
     course: Course
-    calls: list[tuple[str, str, str]] = field(default_factory=list)
-    call_text: str = ""
+    calls: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Id: name, and arguments as far as they are written."""
     sounded_samples: int = 0
     text: str = ""
     problem: ErrorOccurred | None = None
+
+    def note_call(self, call_id: str, name: str, arguments: str) -> bool:
+        """The model wants a call; whether that is told now. What is being said comes first, and what we call is called
+        last."""
+        if self.calls and call_id not in self.calls and not self.course.calls_in_parallel:
+            return False
+        self.calls[call_id] = (name, arguments)
+        is_speaking = self.text and self.course.settings.modality == "audio"
+        return not is_speaking and name not in self.course.offers
 
 
 class Answers:
@@ -204,7 +214,7 @@ class Answers:
 
     # --- how it goes on -------------------------------------------------------------------------
 
-    def hear(self, event: ReplyTextDelta | ReplyAudioFrame | ReplyCalls | ReplyDone) -> None:
+    def hear(self, event: ReplyTextDelta | ReplyAudioFrame | ReplyCallPiece | ReplyCalls | ReplyDone) -> None:
         """What a reply comes to; those of responses that are over come to nothing."""
         live = self._responses.get(event.turn_id)
         if live is None:
@@ -216,9 +226,14 @@ class Answers:
                 self._note_spoken(turn_id, live)
             case ReplyAudioFrame(_, pcm):
                 self._sound(live, pcm)
+            case ReplyCallPiece(_, call_id, name, piece):
+                _, written = live.calls.get(call_id, ("", ""))
+                if live.note_call(call_id, name, written + piece):
+                    self._state.tell(*live.response.write_call(call_id, name, piece))
             case ReplyCalls(_, calls):
                 for call in calls:
-                    self._called(live, call)
+                    if live.note_call(*call):
+                        self._state.tell(*live.response.call(*call))
             case ReplyDone():
                 self._done(event, live)
 
@@ -232,18 +247,6 @@ class Answers:
         elif response.message_id is not None:
             self._loudspeaker.play(response.id, response.message_id, pcm, formats.rate_hz(form))
         self._state.conversation.note_sound(response.message_id, form, data)
-
-    def _called(self, live: _Live, call: tuple[str, str, str]) -> None:
-        """The model wants a call. What is being said comes first, and what we call is called last."""
-        if live.call_text and not live.course.calls_in_parallel:
-            return
-        call_id, name, arguments = call
-        live.call_text += name + arguments
-        is_speaking = live.text and live.course.settings.modality == "audio"
-        if is_speaking or name in live.course.offers:
-            live.calls.append(call)
-        else:
-            self._state.tell(*live.response.call(call_id, name, _pieces(arguments)))
 
     def _note_spoken(self, turn_id: str, live: _Live) -> None:
         item_id = live.response.message_id
@@ -292,13 +295,12 @@ class Answers:
         self, turn_id: str, status: ResponseStatus, reason: Reason | None = None, error: dict[str, str] | None = None
     ) -> None:
         live = self._responses.pop(turn_id)
-        events = live.response.end_message("completed" if status == "completed" else "incomplete")
         made: list[Called] = []
-        if status == "completed":
-            events += self._call(live, made)
+        events = self._call(live, made) if status == "completed" else []
         sound_s = live.sounded_samples / formats.rate_hz(live.course.form)
         most = live.course.settings.max_output_tokens
-        said_tokens = self._state.live.engines.llm.count_tokens(live.text + live.call_text)  # may be an overestimate
+        written = live.text + "".join(name + arguments for name, arguments in live.calls.values())
+        said_tokens = self._state.live.engines.llm.count_tokens(written)  # may be an overestimate
         usage = Usage(
             input_text=live.course.prompt_tokens(),
             output_text=said_tokens if most == "inf" else min(said_tokens, most),
@@ -315,13 +317,13 @@ class Answers:
     def _call(self, live: _Live, made: list[Called]) -> list[Event]:
         """The calls that end a response; those that we make, at once, are `made`."""
         response, events = live.response, list[Event]()
-        for call_id, name, arguments in live.calls:
+        for call_id, (name, arguments) in live.calls.items():
             offer = live.course.offers.get(name)
             if offer is None:
-                events += response.call(call_id, name, _pieces(arguments))
+                events += response.call(call_id, name, arguments)
                 continue
             terms, runs = offer.terms, not offer.needs_approval
-            item, told = response.mcp_call(terms.server_label, offer.tool.name, _pieces(arguments), runs=runs)
+            item, told = response.mcp_call(terms.server_label, offer.tool.name, arguments, runs=runs)
             events += told
             called = Called(offer, item, len(response.output) - 1)
             if runs:
@@ -339,8 +341,3 @@ def _why(problem: Problem | None) -> dict[str, str]:
         return {"type": "server_error", "code": "server_error"}
     told = errors.fields_of_problem(problem)
     return {name: told[name] for name in ("type", "code", "message")}
-
-
-def _pieces(arguments: str) -> list[str]:
-    """Arguments as they are streamed."""
-    return [arguments[start : start + 64] for start in range(0, len(arguments), 64)]

@@ -7,7 +7,7 @@ response.created
 response.done
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from avatar.server.realtime.items import (
 from avatar.server.realtime.server_events import Event, ServerEvents
 
 ResponseStatus = Literal["completed", "cancelled", "failed", "incomplete"]
+_ItemStatus = Literal["completed", "incomplete"]
 Reason = Literal["turn_detected", "client_cancelled", "max_output_tokens", "content_filter"]
 
 
@@ -77,6 +78,15 @@ class _Message:
 
 
 @dataclass
+class _Call:
+    """The function call that is being written."""
+
+    item: FunctionCall
+    index: int
+    arguments: str = ""
+
+
+@dataclass
 class Response:
     """Call `created` first and `done` last. Without a `conversation` its items go nowhere but into its events."""
 
@@ -86,6 +96,8 @@ class Response:
     id: str = ""
     output: list[Item] = field(default_factory=list)
     _message: _Message | None = None
+    _call: _Call | None = None
+    _called: set[str] = field(default_factory=set)
     _over: bool = False
 
     def __post_init__(self) -> None:
@@ -115,8 +127,7 @@ class Response:
         message.spoken = True
         return [*events, self._part_event(message, "output_audio.delta", delta=audio)]
 
-    def end_message(self, status: Literal["completed", "incomplete"] = "completed") -> list[Event]:
-        """Nothing more is said in this message; a call, or another message, may follow."""
+    def _end_message(self, status: _ItemStatus) -> list[Event]:
         message, self._message = self._message, None
         if message is None:
             return []
@@ -133,39 +144,61 @@ class Response:
         if self._message is not None:
             return self._message, []
         item = AssistantMessage(id=self.events.mint("item"), status="in_progress", content=[])
-        events = self._item_added(item)
+        events = self.end_item() + self._item_added(item)
         self._message = _Message(item, len(self.output) - 1)
         return self._message, [*events, self._part_event(self._message, "content_part.added", part=self._part(""))]
 
     # --- a call ---------------------------------------------------------------------------------
 
-    def call(self, call_id: str, name: str, arguments: Sequence[str]) -> list[Event]:
-        """A function call, its arguments in pieces."""
-        events = self.end_message()
-        item = FunctionCall(id=self.events.mint("item"), status="in_progress", call_id=call_id, name=name, arguments="")
-        events += self._item_added(item)
-        where = {"item_id": item.id, "output_index": len(self.output) - 1, "call_id": call_id}
-        whole, written = self._arguments("function_call_arguments", where, arguments, name=name)
-        done = item.model_copy(update={"status": "completed", "arguments": whole})
-        return events + written + self._item_done(done, len(self.output) - 1)
+    def write_call(self, call_id: str, name: str, piece: str) -> list[Event]:
+        """More of a function call's arguments; the first piece begins it."""
+        call, events = self._open_call(call_id, name)
+        call.arguments += piece
+        return [*events, self._call_event(call, "delta", delta=piece)] if piece else events
 
-    def mcp_call(
-        self, server_label: str, name: str, arguments: Sequence[str], *, runs: bool
-    ) -> tuple[McpCall, list[Event]]:
-        """A call to an MCP server, its arguments in pieces; `runs`: now, and not only when the client agrees.
+    def call(self, call_id: str, name: str, arguments: str) -> list[Event]:
+        """A whole function call. What was written of it is not told again."""
+        if call_id in self._called:
+            return []
+        call, events = self._open_call(call_id, name)
+        return events + self.write_call(call_id, name, arguments[len(call.arguments) :]) + self.end_item()
+
+    def _open_call(self, call_id: str, name: str) -> tuple[_Call, list[Event]]:
+        if self._call is not None and self._call.item.call_id == call_id:
+            return self._call, []
+        item = FunctionCall(id=self.events.mint("item"), status="in_progress", call_id=call_id, name=name, arguments="")
+        events = self.end_item() + self._item_added(item)
+        self._call = _Call(item, len(self.output) - 1)
+        return self._call, events
+
+    def _end_call(self, status: _ItemStatus) -> list[Event]:
+        call, self._call = self._call, None
+        if call is None:
+            return []
+        self._called.add(call.item.call_id or "")
+        done = self._call_event(call, "done", name=call.item.name, arguments=call.arguments)
+        item = call.item.model_copy(update={"status": status, "arguments": call.arguments})
+        return [done, *self._item_done(item, call.index)]
+
+    def _call_event(self, call: _Call, kind: str, **fields: Any) -> Event:
+        where = {"item_id": call.item.id, "output_index": call.index, "call_id": call.item.call_id}
+        return self._event(f"function_call_arguments.{kind}", **where, **fields)
+
+    def mcp_call(self, server_label: str, name: str, arguments: str, *, runs: bool) -> tuple[McpCall, list[Event]]:
+        """A call to an MCP server; `runs`: now, and not only when the client agrees.
 
         Its item is done only when there is a result: `conversation.item.done` is told then.
         """
-        events = self.end_message()
         item = McpCall(id=self.events.mint("mcp"), server_label=server_label, name=name, arguments="")
-        events += self._item_added(item)
+        events = self.end_item() + self._item_added(item)
         index = len(self.output) - 1
         where = {"item_id": item.id, "output_index": index}
-        whole, written = self._arguments("mcp_call_arguments", where, arguments)
-        events += written
+        if arguments:
+            events.append(self._event("mcp_call_arguments.delta", **where, delta=arguments))
+        events.append(self._event("mcp_call_arguments.done", **where, arguments=arguments))
         if runs:
             events.append(self.events.make("response.mcp_call.in_progress", **where))
-        self.output[index] = item = item.model_copy(update={"arguments": whole})
+        self.output[index] = item = item.model_copy(update={"arguments": arguments})
         if self.conversation is not None:
             self.conversation.replace(item)
         events.append(self._event("output_item.done", output_index=index, item=wire(item)))
@@ -179,15 +212,11 @@ class Response:
         )
         return request_id, self._item_added(item) + self._item_done(item, len(self.output) - 1)
 
-    def _arguments(
-        self, kind: str, where: Mapping[str, Any], pieces: Sequence[str], **told: str
-    ) -> tuple[str, list[Event]]:
-        """All of a call's arguments, and the events that write them."""
-        whole = "".join(pieces)
-        deltas = [self._event(f"{kind}.delta", **where, delta=piece) for piece in pieces if piece]
-        return whole, [*deltas, self._event(f"{kind}.done", **where, **told, arguments=whole)]
-
     # --- the end --------------------------------------------------------------------------------
+
+    def end_item(self, status: _ItemStatus = "completed") -> list[Event]:
+        """The message or call that is open is over; others may follow."""
+        return self._end_message(status) + self._end_call(status)
 
     def done(
         self,
@@ -199,7 +228,7 @@ class Response:
         """The end, once: what is unfinished is ended first. `error` (`type`, `code`, `message`) is why it failed."""
         assert not self._over, "a response ends once"
         self._over = True
-        events = self.end_message("completed" if status == "completed" else "incomplete")
+        events = self.end_item("completed" if status == "completed" else "incomplete")
         details: dict[str, Any] | None = None
         if status != "completed":
             details = {"type": status} | ({"reason": reason} if reason else {}) | ({"error": error} if error else {})

@@ -17,6 +17,7 @@ from avatar.core.events import (
     ErrorOccurred,
     ReplyAudioFrame,
     ReplyAudioStarted,
+    ReplyCallPiece,
     ReplyCalls,
     ReplyDone,
     ReplyHeld,
@@ -262,7 +263,7 @@ class Talk:
                     self._answers.turn_understood(event)
             case ErrorOccurred():
                 self._problem(event)
-            case ReplyTextDelta() | ReplyAudioFrame() | ReplyCalls() | ReplyDone():
+            case ReplyTextDelta() | ReplyAudioFrame() | ReplyCallPiece() | ReplyCalls() | ReplyDone():
                 self._answers.hear(event)
             case TranscriptReady() | ReplyTextDone() | ReplyAudioStarted() | ToolCalled() | ToolReturned():
                 pass  # the protocol has no event for it, or tells it by others

@@ -2,29 +2,15 @@
 
 import base64
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import aiohttp
 import numpy as np
 import pytest
-import pytest_asyncio
 
 from avatar.core.errors import EngineFailed
-from tests.integration.openai_client import Talk, talking_alone
+from tests.integration.openai_client import Talk
 from tests.integration.realtime_client import HELLO, QUIET, SERVER_VAD, SPEECH, TEXT, calling
-from tests.unit.conversation import Fakes, tone
-
-
-@pytest.fixture
-def fakes() -> Fakes:
-    return Fakes()
-
-
-@pytest_asyncio.fixture
-async def talk(tmp_path: Path, fakes: Fakes) -> AsyncIterator[Talk]:
-    async with talking_alone(tmp_path, fakes) as talk:
-        yield talk
+from tests.unit.conversation import tone
 
 
 async def test_the_sound_of_items_can_be_had(talk: Talk) -> None:

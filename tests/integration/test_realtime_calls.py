@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 
 from avatar.server.realtime import calls, webrtc_call
 from tests import realtime_grammar
-from tests.integration.openai_client import Talk, talking_alone, talking_openai
+from tests.integration.openai_client import Talk, talking_openai
 from tests.integration.realtime_client import HELLO, SPEECH
 from tests.integration.serving import Server, fake_engines, serving, settings_for, settled
 from tests.integration.webrtc_client import Caller, calling, post
@@ -24,17 +24,6 @@ from tests.unit.conversation import Fakes
 
 LONG = "One two three four five. Six seven eight nine ten. Eleven twelve thirteen fourteen fifteen."
 KEY = "a-key-of-this-test-0123456789"
-
-
-@pytest.fixture
-def fakes() -> Fakes:
-    return Fakes()
-
-
-@pytest_asyncio.fixture
-async def talk(tmp_path: Path, fakes: Fakes) -> AsyncIterator[Talk]:
-    async with talking_alone(tmp_path, fakes) as talk:
-        yield talk
 
 
 def is_free(server: Server) -> bool:

@@ -1,30 +1,15 @@
 """Responses at `/v1/realtime` as OpenAI's own client finds them: in writing and in speech, cut short, with tools."""
 
 import base64
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from avatar.core.audio import float_to_pcm16, resample
 from avatar.core.errors import EngineLost
 from avatar.engines.base import Message, ToolCall
 from avatar.server.realtime.answers import MAX_ASIDES
-from tests.integration.openai_client import Talk, talking_alone
+from tests.integration.openai_client import Talk
 from tests.integration.realtime_client import ANSWER, HELLO, MANUAL, QUIET, SERVER_VAD, SPEECH, TEXT, WEATHER, calling
-from tests.unit.conversation import Fakes
-
-
-@pytest.fixture
-def fakes() -> Fakes:
-    return Fakes()
-
-
-@pytest_asyncio.fixture
-async def talk(tmp_path: Path, fakes: Fakes) -> AsyncIterator[Talk]:
-    async with talking_alone(tmp_path, fakes) as talk:
-        yield talk
 
 
 async def test_text_in_and_text_out(talk: Talk) -> None:

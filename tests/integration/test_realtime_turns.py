@@ -3,35 +3,22 @@
 import base64
 import io
 import json
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
 import numpy as np
 import pytest
-import pytest_asyncio
 import soundfile
 
 from avatar.core.audio import Pcm, float_to_pcm16, resample
 from avatar.core.g711 import RATE_HZ, float_to_alaw, float_to_ulaw
 from avatar.server.realtime.errors import BadEvent
 from avatar.server.realtime.tool_servers import ToolServers
-from tests.integration.openai_client import Talk, talking_alone
+from tests.integration.openai_client import Talk
 from tests.integration.realtime_client import ANSWER, MANUAL, QUIET, SERVER_VAD, SPEECH, TEXT, calling
 from tests.integration.realtime_events import SPOKEN_TURN
-from tests.unit.conversation import Fakes, tone
-
-
-@pytest.fixture
-def fakes() -> Fakes:
-    return Fakes()
-
-
-@pytest_asyncio.fixture
-async def talk(tmp_path: Path, fakes: Fakes) -> AsyncIterator[Talk]:
-    async with talking_alone(tmp_path, fakes) as talk:
-        yield talk
+from tests.unit.conversation import tone
 
 
 @pytest.mark.parametrize(

@@ -3,33 +3,18 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from avatar.core.audio import float_to_pcm16, resample
-from tests.integration.openai_client import Talk, talking_alone
+from tests.integration.openai_client import Talk
 from tests.integration.realtime_client import ANSWER, HELLO, MANUAL, SERVER_VAD, SPEECH
 from tests.integration.realtime_events import SPOKEN_TURN
 from tests.integration.webrtc_client import calling
-from tests.unit.conversation import Fakes
 
 LONG = "One two three four five. Six seven eight nine ten. Eleven twelve thirteen fourteen fifteen."
 PLAYING = {"output_audio_buffer.started", "output_audio_buffer.stopped"}
-
-
-@pytest.fixture
-def fakes() -> Fakes:
-    return Fakes()
-
-
-@pytest_asyncio.fixture
-async def talk(tmp_path: Path, fakes: Fakes) -> AsyncIterator[Talk]:
-    async with talking_alone(tmp_path, fakes) as talk:
-        yield talk
 
 
 async def test_a_spoken_conversation(talk: Talk) -> None:

@@ -8,8 +8,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Locator, Page, expect
 
 from avatar.server import pages
-from tests.browser.scripted_server import WAIT_S
-from tests.browser.steps import status
+from tests.browser.steps import status, visiting
 from tests.integration.serving import Server, fake_engines, serving, settings_for
 from tests.unit.conversation import Fakes
 
@@ -32,18 +31,8 @@ async def service(
 
 @pytest_asyncio.fixture
 async def visit(browser: Browser, service: Server) -> AsyncIterator[Page]:
-    """The page, just opened; the test fails if it threw or broke its Content-Security-Policy."""
-    context = await browser.new_context(locale="en-GB", permissions=["microphone"])
-    context.set_default_timeout(WAIT_S * 1000)
-    page = await context.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda said: complaints.append(said.text) if "Content Security Policy" in said.text else None)
-    page.on("dialog", lambda dialog: dialog.accept())
-    await page.goto(service.url)
-    yield page
-    await context.close()
-    assert complaints == []
+    async with visiting(browser, service.url) as page:
+        yield page
 
 
 async def say(page: Page, text: str) -> None:

@@ -16,7 +16,7 @@ from avatar.engines.base import TextToSpeech
 from avatar.server import pages
 from tests.browser.chromium import chromium
 from tests.browser.microphone import RATE_HZ
-from tests.browser.scripted_server import WAIT_S
+from tests.browser.steps import visiting
 from tests.fakes.cloner import FakeCloner
 from tests.fakes.tts import FakeTextToSpeech
 from tests.integration.serving import settled
@@ -60,22 +60,6 @@ async def reader(tmp_path: Path) -> AsyncIterator[Browser]:
         yield browser
 
 
-@asynccontextmanager
-async def visiting(browser: Browser, server: VoiceClient, locale: str = "en-GB") -> AsyncIterator[Page]:
-    """The page; the test fails if it threw, or put an error on the console that is no answer of the server's."""
-    context = await browser.new_context(locale=locale, permissions=["microphone"])
-    context.set_default_timeout(WAIT_S * 1000)
-    page = await context.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda said: complaints.append(said.text) if "Content Security Policy" in said.text else None)
-    page.on("dialog", lambda dialog: dialog.accept())
-    await page.goto(server.server.url)
-    yield page
-    await context.close()
-    assert complaints == []
-
-
 async def open_panel(page: Page, name: str = "Voices") -> Locator:
     await page.get_by_role("button", name=name, exact=True).click()
     return page.get_by_role("dialog")
@@ -93,7 +77,7 @@ async def upload(panel: Page | Locator, recording: bytes, name: str) -> None:
 async def test_a_voice_is_recorded_in_the_page_heard_and_used(
     reader: Browser, server: VoiceClient, tts: FakeCloner
 ) -> None:
-    async with visiting(reader, server) as page:
+    async with visiting(reader, server.server.url) as page:
         panel = await open_panel(page)
         await panel.get_by_role("button", name="Add a voice").click()
         await panel.get_by_role("button", name="Record", exact=True).click()
@@ -161,7 +145,7 @@ null
 async def test_a_panel_closed_while_the_browser_asks_leaves_no_microphone_open(
     browser: Browser, server: VoiceClient
 ) -> None:
-    async with visiting(browser, server) as page:
+    async with visiting(browser, server.server.url) as page:
         await page.evaluate(HESITATING_BROWSER)
         panel = await open_panel(page)
         await panel.get_by_role("button", name="Add a voice").click()
@@ -175,7 +159,7 @@ async def test_a_panel_closed_while_the_browser_asks_leaves_no_microphone_open(
 async def test_a_voice_is_renamed_made_default_and_deleted(
     browser: Browser, server: VoiceClient, tmp_path: Path
 ) -> None:
-    async with visiting(browser, server) as page:
+    async with visiting(browser, server.server.url) as page:
         panel = await open_panel(page)
         await upload(panel, wav(at_level(beckett())), "Sam")
         row = panel.locator("[data-voice]")
@@ -198,7 +182,7 @@ async def test_why_a_recording_will_not_do_is_said_in_the_language_of_the_page(
     await server.enrolled(loud["id"])
     _, silent = await server.upload(wav(silence(80_000)), name="Nobody")
     await server.enrolled(silent["id"])
-    async with visiting(browser, server, "zh-CN") as page:
+    async with visiting(browser, server.server.url, "zh-CN") as page:
         panel = await open_panel(page, "声音")
         await expect(panel.locator(f"[data-voice='{loud['id']}']")).to_contain_text("音量过载")
         row = panel.locator(f"[data-voice='{silent['id']}']")
@@ -209,7 +193,7 @@ async def test_why_a_recording_will_not_do_is_said_in_the_language_of_the_page(
 
 async def test_an_enrolment_is_cancelled_by_a_click(browser: Browser, server: VoiceClient, tts: FakeCloner) -> None:
     tts.hold.clear()
-    async with visiting(browser, server) as page:
+    async with visiting(browser, server.server.url) as page:
         panel = await open_panel(page)
         await upload(panel, wav(at_level(beckett())), "Sam")
         row = panel.locator("[data-voice]")
@@ -227,7 +211,7 @@ async def test_an_engine_that_clones_nothing_is_told_of(
     async with serving_page(tmp_path, models_dir, page_files, FakeTextToSpeech(), monkeypatch) as server:
         _, profile = await server.upload(wav(at_level(beckett())))
         await server.enrolled(profile["id"])
-        async with visiting(browser, server) as page:
+        async with visiting(browser, server.server.url) as page:
             await say(page, "Hello?")
             await expect(page.locator(".turn")).to_have_attribute("data-state", "completed")
             panel = await open_panel(page)
